@@ -1,0 +1,41 @@
+"""What a recipe says about batches."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from hocket.core.cost import CostModel
+from hocket.core.recipe import Section
+
+
+class CostSettings(Section):
+    """Coefficients of :class:`hocket.core.cost.CostModel`, written out."""
+
+    a0: float = Field(ge=0)
+    a: float = Field(ge=0)
+    b: float = Field(ge=0)
+    c: float = Field(ge=0)
+    d: float = Field(default=0.0, ge=0)
+
+    def model(self) -> CostModel:
+        """The cost model with these coefficients."""
+        return CostModel(self.a0, self.a, self.b, self.c, self.d)
+
+
+class BatchSettings(Section):
+    """How large a step is and how it is cut. All of it decides the answer; none of it is a world size."""
+
+    seconds: float = Field(default=240.0, gt=0)
+    """Audio seconds of a global batch, without padding, in the mean over an epoch."""
+
+    micro_batches_per_step: int = Field(default=8, ge=1)
+    """Micro-batches of a step. Balance is perfect for worker counts that divide it."""
+
+    pool_steps: int = Field(default=32, ge=1)
+    """Steps cut from one pool. Larger pools pad less; smaller ones mix more."""
+
+    cost: CostSettings | Literal["model", "measured"] = "model"
+    """``model``: from the operations of the model, the same everywhere. ``measured``: fitted on
+    this machine when the run first starts, and written into its resolved recipe."""

@@ -1,0 +1,1 @@
+"""Processes and how they talk: communicators, the mesh, launching, supervision, heartbeats."""

@@ -1,0 +1,184 @@
+"""How ranks talk, behind one small interface.
+
+:class:`TorchCommunicator` stands on a torch.distributed process group (gloo, nccl);
+:class:`ThreadedCommunicator` runs all ranks as threads of one process and counts bytes, so that
+distributed logic can be tested without processes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import torch
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+
+class Handle(Protocol):
+    """A collective under way."""
+
+    def wait(self) -> object:
+        """Return when the tensors handed in hold the result."""
+        ...
+
+
+class Communicator(Protocol):
+    """Collectives among ``world_size`` ranks. All work in place; all ranks call in the same order."""
+
+    rank: int
+    world_size: int
+
+    def all_reduce(self, tensor: torch.Tensor) -> Handle:
+        """Start summing ``tensor`` over ranks."""
+        ...
+
+    def all_gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        """The ``tensor`` (same shape everywhere) of each rank, by rank."""
+        ...
+
+    def broadcast(self, tensor: torch.Tensor, source: int) -> None:
+        """Copy ``tensor`` of rank ``source`` into everybody's."""
+        ...
+
+    def barrier(self) -> None:
+        """Return once every rank has called."""
+        ...
+
+
+class TorchCommunicator:
+    """A process group of torch.distributed."""
+
+    def __init__(self, group: dist.ProcessGroup | None = None) -> None:
+        self._group = group if group is not None else dist.group.WORLD
+        self.rank = dist.get_rank(self._group)
+        self.world_size = dist.get_world_size(self._group)
+
+    def all_reduce(self, tensor: torch.Tensor) -> Handle:
+        """Start summing ``tensor`` over ranks; overlaps with what the caller does next."""
+        if self.world_size == 1:
+            return _DONE
+        handle: Handle = dist.all_reduce(tensor, group=self._group, async_op=True)
+        return handle
+
+    def all_gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        """The ``tensor`` of each rank, by rank."""
+        if self.world_size == 1:
+            return [tensor.clone()]
+        parts = [torch.empty_like(tensor) for _ in range(self.world_size)]
+        dist.all_gather(parts, tensor.contiguous(), group=self._group)
+        return parts
+
+    def broadcast(self, tensor: torch.Tensor, source: int) -> None:
+        """Copy ``tensor`` of rank ``source`` (within the group) into everybody's."""
+        if self.world_size > 1:
+            dist.broadcast(tensor, group=self._group, group_src=source)
+
+    def barrier(self) -> None:
+        """Return once every rank has called; works on any backend by a tiny sum."""
+        self.all_reduce(torch.zeros(1, device=_device(self._group))).wait()
+
+
+def _device(group: dist.ProcessGroup | None) -> torch.device:
+    backend = dist.get_backend(group)
+    return torch.device("cuda" if backend == "nccl" else "cpu")
+
+
+class _Done:
+    def wait(self) -> object:
+        return None
+
+
+_DONE = _Done()
+
+
+@dataclass
+class _Table:
+    """What the threads of one run share: a place for each rank and two meeting points."""
+
+    slots: list[torch.Tensor | None]
+    barrier: threading.Barrier
+    num_bytes: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class ThreadedCommunicator:
+    """One of several ranks that are threads of this process; sums in the order of ranks."""
+
+    def __init__(self, rank: int, table: _Table) -> None:
+        self.rank, self.world_size, self._table = rank, len(table.slots), table
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that all ranks together handed to collectives so far."""
+        return self._table.num_bytes
+
+    def all_reduce(self, tensor: torch.Tensor) -> Handle:
+        """Sum over ranks; done when it returns."""
+        parts = self._meet(tensor)
+        total = parts[0].clone()
+        for part in parts[1:]:
+            total += part
+        self._leave()
+        tensor.copy_(total)
+        return _DONE
+
+    def all_gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        """The ``tensor`` of each rank, by rank."""
+        parts = [part.clone() for part in self._meet(tensor)]
+        self._leave()
+        return parts
+
+    def broadcast(self, tensor: torch.Tensor, source: int) -> None:
+        """Copy ``tensor`` of rank ``source`` into everybody's."""
+        value = self._meet(tensor)[source].clone()
+        self._leave()
+        tensor.copy_(value)
+
+    def barrier(self) -> None:
+        """Return once every rank has called."""
+        self._table.barrier.wait()
+
+    def _meet(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        table = self._table
+        table.slots[self.rank] = tensor
+        with table.lock:
+            table.num_bytes += tensor.numel() * tensor.element_size()
+        table.barrier.wait()
+        return [slot for slot in table.slots if slot is not None]
+
+    def _leave(self) -> None:
+        """Nobody may touch its tensor again before everybody has read it."""
+        self._table.barrier.wait()
+
+
+def run_threads(world_size: int, work: Callable[[ThreadedCommunicator], T]) -> Sequence[T]:
+    """Run ``work`` once per rank, each in a thread; return the results by rank.
+
+    The first exception of any rank is raised here; the other ranks are then released.
+    """
+    table = _Table([None] * world_size, threading.Barrier(world_size, timeout=60.0))
+    results: list[T | None] = [None] * world_size
+    errors: list[BaseException] = []
+
+    def body(rank: int) -> None:
+        try:
+            results[rank] = work(ThreadedCommunicator(rank, table))
+        except BaseException as error:
+            errors.append(error)
+            table.barrier.abort()
+
+    threads = [threading.Thread(target=body, args=(rank,)) for rank in range(world_size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for error in errors:
+        if not isinstance(error, threading.BrokenBarrierError):
+            raise error
+    if errors:
+        raise errors[0]
+    return results  # type: ignore[return-value]

@@ -1,0 +1,79 @@
+"""Processes that end when they should: with their parent, alone in their folder, on a signal."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import platform
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import FrameType
+
+from hocket.core.errors import RunError
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """End this process (SIGKILL) as soon as its parent has ended, however the parent ended.
+
+    Linux does it by itself (prctl(2), PR_SET_PDEATHSIG); elsewhere a thread looks once a second.
+    """
+    parent = os.getppid()
+    if platform.system() == "Linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended between the two calls
+            os.kill(os.getpid(), signal.SIGKILL)
+        return
+
+    def watch() -> None:
+        pause = threading.Event()
+        while os.getppid() == parent:
+            pause.wait(1.0)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
+
+
+class FolderLock(AbstractContextManager["FolderLock"]):
+    """One process at a time in a folder, by flock(2) on ``NAME.lock``: gone when its holder is gone."""
+
+    def __init__(self, folder: Path, name: str = "run") -> None:
+        self._path = folder / f"{name}.lock"
+
+    def __enter__(self) -> FolderLock:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise RunError(
+                f"{self._path.parent}: in use by another process ({holder})",
+                "Wait for it, stop it, or choose another folder.",
+            ) from None
+        self._file.truncate(0)
+        self._file.write(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
+        self._file.flush()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.truncate(0)
+        self._file.close()
+
+
+def on_signals(numbers: list[signal.Signals], action: Callable[[signal.Signals], None]) -> None:
+    """Call ``action`` when one of the signals arrives (main thread only)."""
+
+    def handler(number: int, _frame: FrameType | None) -> None:
+        action(signal.Signals(number))
+
+    for number in numbers:
+        signal.signal(number, handler)

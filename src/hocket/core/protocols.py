@@ -1,0 +1,169 @@
+"""What ``parallel`` offers and what ``sync`` does, so that every pair of them combines.
+
+``parallel`` splits one replica of the model and never reduces over the mesh axis ``dp_replicate``;
+``sync`` makes replicas agree and touches only that axis. They meet in two protocols:
+
+* a :class:`Replica` runs micro-batches and leaves gradients in flat :class:`GradBucket` buffers;
+* a :class:`SyncStrategy` is told when a bucket is ready and owns the optimiser's step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from hocket.core.work import GlobalBatch, MicroBatch
+
+
+@dataclass
+class GradBucket:
+    """Gradients of some parameters, one flat buffer; each ``parameter.grad`` is a view into it.
+
+    Buckets are numbered in the order in which the backward pass fills them, the same on every rank.
+    """
+
+    index: int
+    names: list[str]
+    parameters: list[torch.nn.Parameter]
+    flat: torch.Tensor
+
+    def views(self, flat: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+        """``flat`` (as long as the bucket) cut and shaped like the parameters, by name."""
+        start = 0
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            size = parameter.numel()
+            yield name, flat[start : start + size].view_as(parameter)
+            start += size
+
+
+@dataclass(frozen=True)
+class MicroBatchResult:
+    """What came out of one micro-batch: the *sum* of its utterances' losses, in nats."""
+
+    index: int
+    loss: torch.Tensor
+    """0-d, detached, float32 or float64, on the device: reading it waits for the device."""
+
+
+class Replica(Protocol):
+    """One replica of the model, on one or many ranks, behind one way of running it."""
+
+    model: torch.nn.Module
+    device: torch.device
+    buckets: list[GradBucket]
+
+    def forward_backward(
+        self,
+        micro_batches: Sequence[MicroBatch],
+        *,
+        on_bucket: Callable[[GradBucket], None] | None = None,
+        on_micro_batch: Callable[[int], None] | None = None,
+    ) -> list[MicroBatchResult]:
+        """Run micro-batches forward and backward; gradients of the summed loss end in the buckets.
+
+        ``on_bucket`` is called once a bucket is complete over all ``micro_batches``, in the order of
+        ``bucket.index``, as early as the backward pass of the last one allows; also when
+        ``micro_batches`` is empty (the buckets are then zero).
+
+        ``on_micro_batch`` asks for gradients one micro-batch at a time: it is called after each
+        backward pass with the position in ``micro_batches``, while the buckets hold that one's
+        gradient alone; they are cleared before the next.
+        """
+        ...
+
+    def zero_grad(self) -> None:
+        """Clear all buckets."""
+        ...
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What all replicas agree on after a step; equal on every rank."""
+
+    loss_sum: float
+    """Sum of losses of the global batch, in nats."""
+    grad_norm: float
+    """Norm of the agreed gradient of the loss per token, before clipping."""
+    skipped: bool
+    """True when a loss or gradient was not finite: no rank took the step."""
+    num_dropped: int
+    """Utterances of the step that could not be read, over all ranks."""
+    utterances: int
+    """Sum over the step's utterances of :func:`utterance_digest`: says who was learnt from."""
+    stop: bool
+    """True when any rank was asked to stop."""
+    busy_seconds: tuple[float, ...]
+    """Seconds that each rank worked before it was ready to agree, by rank."""
+    sync_seconds: float
+    """Seconds this rank spent agreeing: waiting for others, and communicating."""
+
+
+@dataclass(frozen=True)
+class RankPart:
+    """What one rank brings to a step beside its gradients."""
+
+    results: Sequence[MicroBatchResult]
+    busy_seconds: float = 0.0
+    num_dropped: int = 0
+    utterances: int = 0
+    stop: bool = False
+
+
+def utterance_digest(keys: Sequence[int]) -> int:
+    """A sum that tells sets of utterances apart: of 32 bits of each key, exact in a float64."""
+    return sum(key & 0xFFFFFFFF for key in keys)
+
+
+class PendingReport(Protocol):
+    """A step that has been handed to the device, perhaps not yet done."""
+
+    def result(self) -> StepReport:
+        """Wait for the device and read what came out."""
+        ...
+
+
+class SyncStrategy(Protocol):
+    """How replicas agree. A strategy owns the step: it may live on a server."""
+
+    per_micro_batch: bool
+    """Ask the replica for gradients one micro-batch at a time."""
+
+    def attach(self, replica: Replica) -> None:
+        """Allocate what the strategy needs for this replica's buckets."""
+        ...
+
+    def begin_step(self, batch: GlobalBatch) -> None:
+        """A new global batch: its integers (tokens) are the same on every rank."""
+        ...
+
+    def on_grad_ready(self, bucket: GradBucket) -> None:
+        """A bucket is complete on this rank; may start communication. Must not block."""
+        ...
+
+    def on_micro_batch(self, position: int) -> None:
+        """The buckets hold the gradient of one micro-batch alone (``per_micro_batch``)."""
+        ...
+
+    def step(self, optimizer: torch.optim.Optimizer, part: RankPart) -> PendingReport:
+        """Finish the agreement, clip, and step, or skip alike on all ranks.
+
+        What the ranks have to tell each other rides along, so that it costs no collective of its own.
+        Nothing here waits for the device: whether a step is skipped is decided there (``found_inf``
+        of a fused optimiser).
+        """
+        ...
+
+    def consistent_point(self) -> bool:
+        """True when a checkpoint may be taken now: all replicas hold the same weights."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the strategy must keep in a checkpoint."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up :meth:`state_dict` again, possibly on another number of workers."""
+        ...
