@@ -1,0 +1,86 @@
+"""Gradient buckets: flat buffers that are filled by the backward pass and sent as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+
+from hocket.core.protocols import GradBucket
+
+
+def make_buckets(named: Iterable[tuple[str, torch.nn.Parameter]], bucket_mb: float) -> list[GradBucket]:
+    """Group trainable parameters, last registered first (about the order of the backward pass).
+
+    Each ``parameter.grad`` becomes a view into its bucket's buffer, of the parameter's own dtype.
+    """
+    groups: list[list[tuple[str, torch.nn.Parameter]]] = []
+    size, limit = 0.0, bucket_mb * 2**20
+    for name, parameter in reversed([(n, p) for n, p in named if p.requires_grad]):
+        num_bytes = parameter.numel() * parameter.element_size()
+        other_kind = bool(groups) and groups[-1][0][1].dtype != parameter.dtype
+        if not groups or other_kind or size + num_bytes > limit:
+            groups.append([])
+            size = 0.0
+        groups[-1].append((name, parameter))
+        size += num_bytes
+    return [_bucket(index, group) for index, group in enumerate(groups)]
+
+
+def _bucket(index: int, group: list[tuple[str, torch.nn.Parameter]]) -> GradBucket:
+    parameters = [parameter for _, parameter in group]
+    flat = torch.zeros(
+        sum(parameter.numel() for parameter in parameters),
+        dtype=parameters[0].dtype,
+        device=parameters[0].device,
+    )
+    bucket = GradBucket(index, [name for name, _ in group], parameters, flat)
+    for parameter, (_, view) in zip(parameters, bucket.views(flat), strict=True):
+        parameter.grad = view
+    return bucket
+
+
+class Readiness:
+    """Tells when buckets are complete, in their order, as the backward pass goes.
+
+    A bucket is handed out only after all before it, so that every rank sends in the same order even
+    when parameters became ready in another.
+    """
+
+    def __init__(self, buckets: list[GradBucket]) -> None:
+        self._buckets = buckets
+        self._missing: list[int] = []
+        self._next = 0
+        self._tell: Callable[[GradBucket], None] | None = None
+        for bucket in buckets:
+            for parameter in bucket.parameters:
+                parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                    self._hook(bucket.index)
+                )
+
+    def watch(self, tell: Callable[[GradBucket], None]) -> None:
+        """From now to :meth:`finish`, call ``tell`` for every bucket once."""
+        self._missing = [len(bucket.parameters) for bucket in self._buckets]
+        self._next, self._tell = 0, tell
+
+    def finish(self) -> None:
+        """The backward pass is over: hand out what is left (parameters that took no part)."""
+        while self._tell is not None and self._next < len(self._buckets):
+            self._hand_out()
+        self._tell = None
+
+    def _hook(self, index: int) -> Callable[[torch.Tensor], None]:
+        def ready(_parameter: torch.Tensor) -> None:
+            if self._tell is None:
+                return
+            self._missing[index] -= 1
+            while self._next < len(self._buckets) and self._missing[self._next] == 0:
+                self._hand_out()
+
+        return ready
+
+    def _hand_out(self) -> None:
+        bucket = self._buckets[self._next]
+        self._next += 1
+        assert self._tell is not None
+        self._tell(bucket)

@@ -1,0 +1,1 @@
+"""What pays where: fitting costs; prediction and plans stand on it."""

@@ -1,0 +1,83 @@
+"""What every synchronous strategy does once the gradients agree: tell, clip, step or skip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from hocket.comms.communicator import Communicator, Handle
+from hocket.core.protocols import GradBucket, RankPart, StepReport
+
+_HEAD = 5  # loss, bad, dropped, utterances, stop; then one place a rank for its busy seconds
+
+
+class SharedFacts:
+    """What ranks tell each other beside gradients, as one float64 vector summed over ranks."""
+
+    def __init__(self, communicator: Communicator, device: torch.device) -> None:
+        self._communicator = communicator
+        self._device = device
+
+    def send(self, part: RankPart, bad: torch.Tensor) -> tuple[torch.Tensor, Handle]:
+        """Start the sum. ``bad`` (0-d) is above zero when this rank saw something not finite."""
+        host = [0.0] * (_HEAD + self._communicator.world_size)
+        host[2:_HEAD] = [part.num_dropped, part.utterances, float(part.stop)]
+        host[_HEAD + self._communicator.rank] = part.busy_seconds
+        facts = torch.tensor(host, dtype=torch.float64).to(self._device, non_blocking=True)
+        if part.results:
+            losses = torch.stack([result.loss.to(torch.float64) for result in part.results])
+            facts[0] = losses.nan_to_num(0.0, 0.0, 0.0).sum()
+            facts[1] = (~losses.isfinite()).sum()
+        facts[1] += bad
+        return facts, self._communicator.all_reduce(facts)
+
+
+@dataclass(frozen=True)
+class DeviceReport:
+    """A step's outcome as tensors on the device: reading it is what waits."""
+
+    facts: torch.Tensor
+    grad_norm: torch.Tensor
+    skipped: torch.Tensor
+    sync_seconds: float
+
+    def result(self) -> StepReport:
+        """See :class:`hocket.core.protocols.PendingReport`."""
+        tail = torch.stack((self.grad_norm.to(torch.float64), self.skipped.to(torch.float64)))
+        loss, _bad, dropped, utterances, stop, *busy, norm, skipped = torch.cat((self.facts, tail)).tolist()
+        return StepReport(
+            loss_sum=loss,
+            grad_norm=norm,
+            skipped=skipped > 0,
+            num_dropped=round(dropped),
+            utterances=round(utterances),
+            stop=stop > 0,
+            busy_seconds=tuple(busy),
+            sync_seconds=self.sync_seconds,
+        )
+
+
+def clip_factor(grad_norm: torch.Tensor, max_grad_norm: float) -> torch.Tensor:
+    """What to multiply gradients with so that their norm is at most ``max_grad_norm``; 0 means no limit."""
+    if max_grad_norm <= 0:
+        return torch.ones_like(grad_norm)
+    return (max_grad_norm / grad_norm).clamp(max=1.0)
+
+
+def step_or_skip(
+    optimizer: torch.optim.Optimizer, facts: torch.Tensor, grad_norm: torch.Tensor, sync_seconds: float
+) -> DeviceReport:
+    """Step unless some rank saw something not finite; decided on the device, alike on all ranks."""
+    skipped = ((facts[1] > 0) | ~grad_norm.isfinite()).to(torch.float32)
+    # Fused optimisers look at this attribute and leave weights and state as they are when it is 1.
+    optimizer.found_inf = skipped  # type: ignore[attr-defined]
+    optimizer.step()
+    return DeviceReport(facts, grad_norm, skipped, sync_seconds)
+
+
+def flat_norm(buckets: list[GradBucket]) -> torch.Tensor:
+    """Euclidean norm over all buckets, 0-d float64."""
+    norms = [torch.linalg.vector_norm(bucket.flat).to(torch.float64) for bucket in buckets]
+    total: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return total

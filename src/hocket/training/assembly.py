@@ -1,0 +1,191 @@
+"""Putting a rank's trainer together from the recipe, and taking up a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from hocket.batching import BatchPlan
+from hocket.batching.settings import CostSettings
+from hocket.comms.heartbeat import Heartbeat
+from hocket.comms.mesh import Mesh
+from hocket.core import events, files
+from hocket.core import recipe as recipes
+from hocket.core.cost import CostModel
+from hocket.core.errors import CheckpointError, CorpusError
+from hocket.core.layout import Layout
+from hocket.core.protocols import Replica
+from hocket.corpus.index import CorpusIndex
+from hocket.corpus.loading import Loader
+from hocket.corpus.tokens import Tokens
+from hocket.hardware.device import describe
+from hocket.model import build, workload
+from hocket.parallel import apply
+from hocket.planning.fit import fit_cost
+from hocket.sync import make_strategy
+from hocket.training import checkpoint_store
+from hocket.training.checkpointer import Checkpointer, restore
+from hocket.training.folder import RunFolder
+from hocket.training.journal import Journal
+from hocket.training.optimiser import make_optimiser
+from hocket.training.progress import Progress
+from hocket.training.recipe import TrainRecipe
+from hocket.training.trainer import Trainer
+from hocket.training.validation import Validation
+
+
+def assemble(
+    recipe: TrainRecipe,
+    folder: RunFolder,
+    mesh: Mesh,
+    device: torch.device,
+    heartbeat: Heartbeat,
+    *,
+    resume: bool,
+) -> Trainer:
+    """The trainer of this rank, at the run's last checkpoint when there is one to go on from."""
+    replicas = mesh.along("dp_replicate")
+    leads = replicas.rank == 0
+    tokens = Tokens.load(recipe.corpus)
+    index = CorpusIndex.open(recipe.corpus, "train")
+    config = recipe.model.with_tokens(tokens.vocab_size, recipe.features.num_mel_bins)
+    model = build(config, recipe.seed)
+    replica = apply(model, mesh.layout, device, precision=recipe.precision, bucket_mb=recipe.sync.bucket_mb)
+    recipe, cost = _settle_cost(recipe, folder, replica, workload.cost(config), mesh)
+    plan = BatchPlan(
+        index, recipe.batch, cost, seed=recipe.seed, speed_percents=recipe.augment.speed_percents
+    )
+    optimiser = make_optimiser(model, recipe.optimiser)
+    sync = make_strategy(
+        recipe.sync, replicas, max_grad_norm=recipe.optimiser.max_grad_norm, exact=recipe.numerics.exact
+    )
+    sync.attach(replica)
+
+    progress = Progress(fingerprint=plan.fingerprint(index.fingerprint))
+    last = _last_checkpoint(folder, mesh) if resume else None
+    if last is not None:
+        progress = _take_up(last, progress, replica, optimiser)
+
+    attempt = 1 + max((int(event["attempt"]) for event in events.read(folder.events)), default=0)
+    replicas.barrier()  # every rank has counted the attempts before the first event of this one
+    journal = Journal(
+        folder.events,
+        attempt=attempt,
+        leads=leads,
+        tensorboard=folder.root / "tensorboard" if recipe.tensorboard else None,
+    )
+
+    def on_checkpoint(step: int, failure: Exception | None) -> None:
+        if failure is None:
+            journal.write("checkpoint", step=step)
+        else:
+            journal.write("checkpoint_failed", step=step, reason=str(failure))
+
+    trainer = Trainer(
+        recipe=recipe,
+        folder=folder,
+        communicator=replicas,
+        plan=plan,
+        loader=Loader(index, tokens, recipe.features, recipe.augment, recipe.seed, recipe.loading),
+        replica=replica,
+        sync=sync,
+        optimiser=optimiser,
+        validation=_validation(recipe, tokens, cost, mesh, device),
+        checkpointer=Checkpointer(folder.checkpoints, recipe.checkpoint, on_checkpoint),
+        journal=journal,
+        heartbeat=heartbeat,
+        progress=progress,
+    )
+    journal.write(
+        "start",
+        step=progress.step,
+        steps=trainer.num_steps,
+        steps_per_epoch=plan.steps_per_epoch,
+        workers=replicas.world_size,
+        layout=str(mesh.layout),
+        micro_batches_per_step=recipe.batch.micro_batches_per_step,
+        precision=recipe.precision,
+        exact=recipe.numerics.exact,
+        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        num_utterances=len(index),
+        machine=describe(),
+    )
+    return trainer
+
+
+def data_parallel(world_size: int) -> Layout:
+    """Every rank a whole replica."""
+    return Layout(dp_replicate=world_size)
+
+
+def _validation(
+    recipe: TrainRecipe, tokens: Tokens, cost: CostModel, mesh: Mesh, device: torch.device
+) -> Validation | None:
+    split = recipe.validation.split
+    if not (recipe.corpus / split).is_dir():
+        if recipe.validation.every_steps:
+            raise CorpusError(
+                f"{recipe.corpus}: no split {split!r} to validate on",
+                "Prepare the corpus with one, or set validation.every_steps to 0.",
+            )
+        return None
+    index = CorpusIndex.open(recipe.corpus, split)
+    if len(index) == 0:
+        return None
+    return Validation(
+        index,
+        tokens,
+        Loader(index, tokens, recipe.features, None, recipe.seed, recipe.loading),
+        cost,
+        mesh.along("dp_replicate"),
+        batch_seconds=recipe.validation.batch_seconds,
+        precision=recipe.precision,
+        device=device,
+    )
+
+
+def _settle_cost(
+    recipe: TrainRecipe, folder: RunFolder, replica: Replica, of_model: CostModel, mesh: Mesh
+) -> tuple[TrainRecipe, CostModel]:
+    """The cost model that cuts. A measured one is fitted once, by the leader, and becomes a setting."""
+    wanted = recipe.batch.cost
+    if isinstance(wanted, CostSettings):
+        return recipe, wanted.model()
+    if wanted == "model":
+        return recipe, of_model
+    replicas = mesh.along("dp_replicate")
+    numbers = torch.zeros(5, dtype=torch.float64, device=replica.device)
+    if replicas.rank == 0:
+        numbers.copy_(torch.tensor(list(fit_cost(replica, recipe.features.num_mel_bins).as_dict().values())))
+    replicas.broadcast(numbers, 0)
+    a0, a, b, c, d = numbers.tolist()
+    settled = CostSettings(a0=a0, a=a, b=b, c=c, d=d)
+    recipe = recipe.model_copy(update={"batch": recipe.batch.model_copy(update={"cost": settled})})
+    if replicas.rank == 0:
+        files.write_text(folder.recipe, recipes.dump(recipe))
+    return recipe, settled.model()
+
+
+def _last_checkpoint(folder: RunFolder, mesh: Mesh) -> Path | None:
+    """The newest checkpoint, as the leader sees it; None when there is none yet."""
+    replicas = mesh.along("dp_replicate")
+    found = checkpoint_store.whole_checkpoints(folder.checkpoints) if replicas.rank == 0 else []
+    device = torch.device(mesh.device_mesh.device_type)
+    step = torch.tensor([checkpoint_store.step_of(found[-1]) if found else -1], device=device)
+    replicas.broadcast(step, 0)
+    number = int(step)
+    return None if number < 0 else checkpoint_store.folder_for(folder.checkpoints, number)
+
+
+def _take_up(
+    checkpoint: Path, fresh: Progress, replica: Replica, optimiser: torch.optim.Optimizer
+) -> Progress:
+    saved = Progress.from_dict(checkpoint_store.read_progress(checkpoint))
+    restore(checkpoint, replica.model, optimiser)
+    if saved.fingerprint != fresh.fingerprint:
+        raise CheckpointError(
+            f"{checkpoint}: taken under another plan of batches",
+            "The corpus, seed, batch or speed settings have changed; go on with those of its recipe.yaml.",
+        )
+    return saved

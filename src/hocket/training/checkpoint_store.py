@@ -1,0 +1,136 @@
+"""One checkpoint on disk: written by all ranks, checked by hashes, read on any number of ranks.
+
+A checkpoint is a folder ``step-00000120`` with torch.distributed.checkpoint's files (tensors only),
+``progress.json`` and ``checksums.json``. It is written under another name and renamed when all of it
+is on disk, so that a folder of that name is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.checkpoint import filesystem, metadata
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from hocket.core import files
+from hocket.core.errors import CheckpointError
+
+Tensors = dict[str, torch.Tensor]
+_PREFIX = "step-"
+_CHECKSUMS = "checksums.json"
+_PROGRESS = "progress.json"
+
+
+def folder_for(root: Path, step: int) -> Path:
+    """Folder of the checkpoint taken before optimiser step ``step``."""
+    return root / f"{_PREFIX}{step:08d}"
+
+
+def whole_checkpoints(root: Path) -> list[Path]:
+    """Folders of all finished checkpoints, the earliest first."""
+    return sorted(path for path in root.glob(f"{_PREFIX}*") if path.is_dir())
+
+
+def step_of(folder: Path) -> int:
+    """The optimiser step that comes after this checkpoint."""
+    return int(folder.name.removeprefix(_PREFIX))
+
+
+def write_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None) -> None:
+    """Write ``tensors`` into ``folder``, each rank its part; every rank of ``group`` must call."""
+    writer = FileSystemWriter(folder, thread_count=1, sync_files=True)
+    save(tensors, storage_writer=writer, process_group=group)
+
+
+def seal(temporary: Path, final: Path, progress: dict[str, Any]) -> None:
+    """Add progress and checksums to a written folder and give it its final name."""
+    files.write_json(temporary / _PROGRESS, progress)
+    sums = {path.name: files.sha256(path) for path in sorted(temporary.iterdir()) if path.is_file()}
+    files.write_json(temporary / _CHECKSUMS, sums)
+    if final.exists():  # the same step again, after a restart from an earlier point
+        shutil.rmtree(final)
+    temporary.replace(final)
+    files.fsync_dir(final.parent)
+
+
+def verify(folder: Path) -> None:
+    """Raise :class:`CheckpointError` naming the file when the folder is torn or altered."""
+    try:
+        sums = json.loads((folder / _CHECKSUMS).read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder}: {_CHECKSUMS} cannot be read: {error}") from error
+    for name, expected in sums.items():
+        path = folder / name
+        if not path.is_file():
+            raise CheckpointError(f"{path}: missing from the checkpoint")
+        if files.sha256(path) != expected:
+            raise CheckpointError(f"{path}: altered or damaged (its SHA-256 differs)")
+
+
+def read_progress(folder: Path) -> dict[str, Any]:
+    """What the checkpoint says of itself: step, fingerprint, counts."""
+    try:
+        progress: dict[str, Any] = json.loads((folder / _PROGRESS).read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder / _PROGRESS}: cannot be read: {error}") from error
+    return progress
+
+
+def read_shapes(folder: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Shape and dtype of every tensor in the checkpoint, without reading them."""
+    entries = _Reader(folder).read_metadata().state_dict_metadata
+    return {
+        name: (tuple(entry.size), entry.properties.dtype)
+        for name, entry in entries.items()
+        if isinstance(entry, TensorStorageMetadata)
+    }
+
+
+def read_tensors(folder: Path, into: Tensors) -> None:
+    """Fill ``into`` from the checkpoint in place. Every rank of the default group must call."""
+    load(into, storage_reader=_Reader(folder), no_dist=True)
+
+
+class _Reader(FileSystemReader):
+    """Reads the metadata without letting it name anything but what metadata consists of."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        path = self._get_metadata_path(kwargs.get("rank"))
+        try:
+            with self.fs.create_stream(path, "rb") as stream:
+                found: Metadata = _MetadataUnpickler(stream).load()
+        except (OSError, pickle.UnpicklingError, EOFError) as error:
+            raise CheckpointError(f"{path}: not a checkpoint's metadata: {error}") from error
+        if found.storage_meta is None:
+            found.storage_meta = StorageMeta()
+        found.storage_meta.load_id = self.load_id
+        return found
+
+
+class _MetadataUnpickler(pickle.Unpickler):
+    """torch stores metadata as a pickle; only its own record types and dtypes may be built."""
+
+    _NAMES = (("torch", "Size"), ("torch.serialization", "_get_layout"), ("pathlib", "PosixPath"))
+
+    def find_class(self, module: str, name: str) -> Any:
+        dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+        if dtype or (module, name) in self._NAMES or (module, name) in _RECORDS:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name} has no place in it")
+
+
+_RECORDS = {
+    (module.__name__, name)
+    for module in (metadata, filesystem)
+    for name, value in vars(module).items()
+    if isinstance(value, type) and value.__module__ == module.__name__
+}

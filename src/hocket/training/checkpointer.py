@@ -1,0 +1,138 @@
+"""Taking checkpoints while training goes on, and keeping the last and the best of them."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from hocket.core.errors import CheckpointError
+from hocket.training import checkpoint_store as store
+from hocket.training.checkpoint_store import Tensors
+from hocket.training.recipe import CheckpointSettings
+
+
+class Checkpointer:
+    """Saves in a thread of its own, over a process group of its own, one checkpoint at a time.
+
+    ``save`` copies the tensors and returns. A failure (a full disk) leaves the earlier checkpoints
+    as they are; it is told to ``on_done`` and raised by :meth:`wait` only.
+    """
+
+    def __init__(
+        self, root: Path, settings: CheckpointSettings, on_done: Callable[[int, Exception | None], None]
+    ) -> None:
+        self._root, self._settings, self._on_done = root, settings, on_done
+        self._leads = dist.get_rank() == 0
+        self._group = dist.new_group(backend="gloo")
+        self._thread: threading.Thread | None = None
+        self._failure: Exception | None = None
+        if self._leads:
+            root.mkdir(parents=True, exist_ok=True)
+            for torn in root.glob(".*.tmp"):
+                shutil.rmtree(torn, ignore_errors=True)
+
+    def save(self, step: int, tensors: Tensors, progress: dict[str, Any]) -> None:
+        """Take the state before optimiser step ``step``; every rank must call with the same step."""
+        self._join()
+        staged = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        self._thread = threading.Thread(target=self._save, args=(step, staged, progress), name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Return when the last checkpoint is on disk; raise when it could not be written."""
+        self._join()
+        if self._failure is not None:
+            raise CheckpointError(
+                f"{self._root}: the last checkpoint could not be written: {self._failure}",
+                "Free some space; the earlier checkpoints are whole, so --resume goes on from them.",
+            ) from self._failure
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _save(self, step: int, tensors: Tensors, progress: dict[str, Any]) -> None:
+        final = store.folder_for(self._root, step)
+        temporary = final.with_name(f".{final.name}.tmp")
+        self._failure = None
+        try:
+            store.write_tensors(temporary, tensors, self._group)
+            if self._leads:
+                store.seal(temporary, final, progress)
+                self._prune()
+        except Exception as error:  # whatever the file system or a lost peer raises: the run goes on
+            self._failure = error
+            if self._leads:
+                shutil.rmtree(temporary, ignore_errors=True)
+        self._on_done(step, self._failure)
+
+    def _prune(self) -> None:
+        """Keep the last ones, and those with the lowest WER among the validated."""
+        folders = store.whole_checkpoints(self._root)
+        keep = set(folders[-self._settings.keep_last :])
+        validated = [
+            (wer, folder) for folder in folders if (wer := store.read_progress(folder).get("wer")) is not None
+        ]
+        keep.update(folder for _, folder in sorted(validated)[: self._settings.keep_best])
+        for folder in folders:
+            if folder not in keep:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def collect(model: torch.nn.Module, optimiser: torch.optim.Optimizer, sync: dict[str, Any]) -> Tensors:
+    """All tensors of a checkpoint under flat names: ``model.*``, ``optimiser.*``, ``sync.*``."""
+    tensors: Tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    for parameter, state in optimiser.state.items():
+        for slot, value in state.items():
+            tensors[f"optimiser.{slot}.{names[parameter]}"] = torch.as_tensor(value)
+    tensors.update({f"sync.{name}": torch.as_tensor(value) for name, value in sync.items()})
+    return tensors
+
+
+def restore(
+    folder: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer
+) -> dict[str, torch.Tensor]:
+    """Load model and optimiser in place; return what ``sync`` had kept. Hashes are checked first.
+
+    Raises :class:`CheckpointError` when the checkpoint is damaged or of another model.
+    """
+    store.verify(folder)
+    shapes = store.read_shapes(folder)
+    own = {f"model.{name}": tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    saved = {name: shape for name, (shape, _) in shapes.items() if name.startswith("model.")}
+    for name in sorted(own.keys() | saved.keys()):
+        if own.get(name) != saved.get(name):
+            raise CheckpointError(
+                f"{folder}: a checkpoint of another model: {name.removeprefix('model.')} is "
+                f"{saved.get(name, 'missing')} there and {own.get(name, 'missing')} here",
+                "Use the recipe that the run was started with, or start a run in another folder.",
+            )
+    loaded = {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in shapes.items()}
+    store.read_tensors(folder, loaded)
+    model.load_state_dict({name: loaded[f"model.{name}"] for name in model.state_dict()})
+    for name, parameter in model.named_parameters():
+        suffix = f".{name}"
+        slots = [
+            key.removeprefix("optimiser.").removesuffix(suffix) for key in loaded if _is_slot(key, suffix)
+        ]
+        for slot in slots:
+            value = loaded[f"optimiser.{slot}{suffix}"]
+            optimiser.state[parameter][slot] = value.to(parameter.device)
+    return {name.removeprefix("sync."): value for name, value in loaded.items() if name.startswith("sync.")}
+
+
+def _is_slot(key: str, suffix: str) -> bool:
+    """True for ``optimiser.SLOT.NAME`` of exactly this parameter: slots have no dot."""
+    return (
+        key.startswith("optimiser.")
+        and key.endswith(suffix)
+        and "." not in key.removeprefix("optimiser.").removesuffix(suffix)
+    )

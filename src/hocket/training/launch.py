@@ -1,0 +1,214 @@
+"""Running a job: prepare its folder, start the ranks, start them again when one is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from hocket.comms import launch
+from hocket.comms.heartbeat import EXIT_HUNG, read_beats
+from hocket.comms.launch import EXIT_PEER_LOST, WorkerExit, launched_by_others
+from hocket.comms.supervision import FolderLock, on_signals
+from hocket.core import clock, events, files
+from hocket.core import recipe as recipes
+from hocket.core.errors import RecipeError, RunError, UsageError
+from hocket.core.events import Event
+from hocket.corpus.index import CorpusIndex
+from hocket.training import checkpoint_store
+from hocket.training.folder import RunFolder
+from hocket.training.recipe import TrainRecipe
+
+__all__ = ["join", "launched_by_others", "train"]
+
+OnEvent = Callable[[Event], None]
+_POLL_SECONDS = 0.2
+
+
+def train(
+    recipe: Path,
+    *,
+    run: Path,
+    workers: int = 1,
+    resume: bool = False,
+    overrides: Sequence[str] = (),
+    on_event: OnEvent | None = None,
+) -> dict[str, Any]:
+    """Train on ``workers`` processes of this machine; returns what ``summary.json`` holds.
+
+    A run that a signal ended early returns ``{"steps": N, "finished": False}``: its last checkpoint
+    is written, ``resume`` goes on from it, with any number of workers. Raises
+    :class:`~hocket.core.errors.HocketError` for what the user can mend.
+    """
+    if workers < 1:
+        raise UsageError(f"--workers {workers}: a job needs at least one")
+    folder = RunFolder(run)
+    settled = resolve(recipe, overrides)
+    with ExitStack() as stack:
+        stack.enter_context(FolderLock(folder.root))
+        start(folder, settled, resume=resume)
+        told = stack.enter_context(_Tail(folder.events, on_event or (lambda _event: None)))
+        stack.enter_context(_Watch(folder, settled.faults.silence_seconds))
+        on_signals([signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], lambda _signal: folder.stop.touch())
+        _attempts(folder, settled, workers, resume)
+    return told.end or {}
+
+
+def join(recipe: Path, *, run: Path, resume: bool = False, overrides: Sequence[str] = ()) -> int:
+    """Be one rank of a job that torchrun or Slurm started; returns this process's exit status.
+
+    Rank 0 prepares the folder, which all hosts must see, and the others wait for it.
+    """
+    from hocket.training.worker import run_rank
+
+    folder = RunFolder(run)
+    settled = resolve(recipe, overrides)
+    place = launch.rank_environment()
+    os.environ.update(place)
+    with ExitStack() as stack:
+        restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+        if place["RANK"] == "0":
+            stack.enter_context(FolderLock(folder.root))
+            start(folder, settled, resume=resume or (restarted and folder.recipe.exists()))
+        return run_rank(folder, resume=resume or restarted)
+
+
+def resolve(recipe: Path, overrides: Sequence[str]) -> TrainRecipe:
+    """Read a recipe, and find its corpus: beside the working folder, or beside the recipe."""
+    read = recipes.load(recipe, TrainRecipe, overrides)
+    for base in (Path.cwd(), recipe.resolve().parent):
+        corpus = (base / read.corpus).resolve()
+        if (corpus / "corpus.json").exists():
+            settled = read.model_copy(update={"corpus": corpus})
+            CorpusIndex.open(corpus, "train")
+            return settled
+    raise RecipeError(
+        f"{recipe}: corpus: {read.corpus} is no prepared corpus",
+        f"Make one: hocket prepare SOURCE {read.corpus}",
+    )
+
+
+def start(folder: RunFolder, recipe: TrainRecipe, *, resume: bool) -> None:
+    """Check the folder, and write the resolved recipe into it."""
+    folder.prepare(resume=resume)
+    if resume:
+        before = recipes.load(folder.recipe, TrainRecipe)
+        if recipe.batch.cost == "measured":  # fitted when the run first started, never again
+            batch = recipe.batch.model_copy(update={"cost": before.batch.cost})
+            recipe = recipe.model_copy(update={"batch": batch})
+    files.write_text(folder.recipe, recipes.dump(recipe))
+
+
+def _attempts(folder: RunFolder, recipe: TrainRecipe, workers: int, resume: bool) -> None:
+    """Start all ranks, and again after a lost one, until the run ends or no attempt gets further."""
+    in_vain = 0
+    while True:
+        reached = _reached(folder)
+        attempt = 1 + max((int(event["attempt"]) for event in events.read(folder.events)), default=0)
+        for old in folder.heartbeats.glob("*"):
+            old.unlink()
+        failed = launch.run_attempt(
+            "hocket.training.worker",
+            [str(folder.root), *(["--resume"] if resume or attempt > 1 else [])],
+            workers=workers,
+            log_dir=folder.logs / f"attempt-{attempt}",
+            environment={"OMP_NUM_THREADS": str(recipe.threads), "MKL_NUM_THREADS": str(recipe.threads)},
+        )
+        if not failed:
+            return
+        culprit = _culprit(folder, failed)
+        in_vain = 0 if _reached(folder) > reached else in_vain + 1
+        if in_vain > recipe.faults.max_restarts:
+            raise RunError(
+                f"{folder.root}: {in_vain} attempts brought no new checkpoint; {culprit.describe()}",
+                f"Its log: {culprit.log}",
+            )
+        log = events.EventLog(folder.events, attempt)
+        log.write("restart", reason=culprit.describe(), rank=culprit.rank, log=str(culprit.log))
+        log.close()
+
+
+def _culprit(folder: RunFolder, failed: list[WorkerExit]) -> WorkerExit:
+    """Who ended the attempt, when starting again may help; otherwise raises why it cannot."""
+    error = folder.take_error()
+    if error is not None:
+        raise error
+    for each in failed:
+        if each.exit_code > 0 and each.exit_code not in (EXIT_PEER_LOST, EXIT_HUNG):
+            raise RunError(
+                f"{folder.root}: {each.describe()}, an error in the program:\n{_last_lines(each.log)}",
+                f"The whole log: {each.log}",
+            )
+    lost = [each for each in failed if each.exit_code not in (EXIT_PEER_LOST, -signal.SIGTERM)]
+    return (lost or failed)[0]
+
+
+def _reached(folder: RunFolder) -> int:
+    found = checkpoint_store.whole_checkpoints(folder.checkpoints)
+    return checkpoint_store.step_of(found[-1]) if found else -1
+
+
+def _last_lines(log: Path, number: int = 15) -> str:
+    if not log.exists():
+        return "(no log)"
+    return "\n".join(log.read_text(errors="replace").splitlines()[-number:])
+
+
+class _Thread:
+    """A background task that runs while inside a ``with`` block, a few times a second."""
+
+    def __enter__(self) -> Any:
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self.look()
+
+    def _run(self) -> None:
+        while not self._over.wait(_POLL_SECONDS):
+            self.look()
+
+    def look(self) -> None:
+        raise NotImplementedError
+
+
+class _Tail(_Thread):
+    """Hands on the events that appear in a file from now on."""
+
+    def __init__(self, path: Path, on_event: OnEvent) -> None:
+        self._path, self._on_event = path, on_event
+        self._offset = path.stat().st_size if path.exists() else 0
+        self.end: dict[str, Any] | None = None
+
+    def look(self) -> None:
+        for event, offset in events.follow(self._path, self._offset):
+            self._offset = offset
+            if event["event"] == "end":
+                self.end = {
+                    name: value for name, value in event.items() if name not in ("event", "attempt", "time")
+                }
+            self._on_event(event)
+
+
+class _Watch(_Thread):
+    """Ends ranks of this host that are frozen: their heartbeat file grows old."""
+
+    def __init__(self, folder: RunFolder, silence_seconds: float) -> None:
+        self._folder, self._limit = folder, silence_seconds
+
+    def look(self) -> None:
+        for beat in read_beats(self._folder.heartbeats):
+            old = clock.wall() - beat.written
+            if old > self._limit and beat.host == os.uname().nodename:
+                try:
+                    os.kill(beat.pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue

@@ -1,0 +1,119 @@
+"""Everything a training run can be told, in one file of YAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from hocket.batching import BatchSettings
+from hocket.core.recipe import Section
+from hocket.corpus.augment import AugmentSettings
+from hocket.corpus.features import FeatureSettings
+from hocket.corpus.loading import LoadingSettings
+from hocket.model.config import ModelConfig
+from hocket.parallel.precision import Precision
+from hocket.sync import SyncSettings
+
+
+class OptimiserSettings(Section):
+    """AdamW (Loshchilov & Hutter, ICLR 2019) and its learning rate; schedules count steps."""
+
+    lr: float = Field(default=2e-3, gt=0)
+    """Largest learning rate, reached at the end of the warm-up."""
+
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    """Applied to matrices and kernels, not to biases and norms."""
+
+    warmup_steps: int = Field(default=100, ge=0)
+    schedule: Literal["constant", "linear", "cosine", "inverse_sqrt"] = "cosine"
+    """What follows the warm-up: linear and cosine end at ``final_lr`` of ``lr`` at the last step."""
+
+    final_lr: float = Field(default=0.01, ge=0, le=1)
+    max_grad_norm: float = Field(default=1.0, ge=0)
+    """Clipping norm of the gradient of the loss per token; 0 clips nothing."""
+
+
+class NumericsSettings(Section):
+    """How numbers are added, and what happens to those that are none."""
+
+    exact: bool = False
+    """Add gradients as integers: bit for bit the same weights for any number of workers."""
+
+    max_skipped: int = Field(default=10, ge=1)
+    """So many skipped steps in a row (a loss or gradient not finite) stop the run."""
+
+
+class ValidationSettings(Section):
+    """Looking at held-back speech while training."""
+
+    every_steps: int = Field(default=0, ge=0)
+    """0: only at the end."""
+
+    split: str = "dev"
+    batch_seconds: float = Field(default=60.0, gt=0)
+    """Padded audio of a validation micro-batch."""
+
+
+class CheckpointSettings(Section):
+    """Points from which a run goes on."""
+
+    every_steps: int = Field(default=500, ge=1)
+    keep_last: int = Field(default=2, ge=1)
+    keep_best: int = Field(default=1, ge=0)
+    """By WER on the validation split, among the steps that were validated."""
+
+
+class FaultSettings(Section):
+    """When a worker counts as lost, and how often the others start again."""
+
+    silence_seconds: float = Field(default=300.0, gt=0)
+    """A rank that works on something for so long without a sign of life is ended and named."""
+
+    max_restarts: int = Field(default=3, ge=0)
+    """Restarts in a row without a new checkpoint in between."""
+
+
+class TrainRecipe(Section):
+    """A training run. World size is no part of it."""
+
+    corpus: Path
+    """A folder made by ``hocket prepare``."""
+
+    seed: int = Field(default=0, ge=0)
+    steps: int | None = Field(default=None, ge=1)
+    epochs: float | None = Field(default=None, gt=0)
+    """Give either ``steps`` or ``epochs``."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Precision = "fp32"
+    threads: int = Field(default=1, ge=1)
+    """Threads of a worker. Workers, not threads, are how hocket uses many cores."""
+
+    model: ModelConfig = ModelConfig.model_validate({"preset": "tiny"})
+    features: FeatureSettings = FeatureSettings()
+    augment: AugmentSettings = AugmentSettings()
+    loading: LoadingSettings = LoadingSettings()
+    batch: BatchSettings = BatchSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    sync: SyncSettings = SyncSettings()
+    numerics: NumericsSettings = NumericsSettings()
+    validation: ValidationSettings = ValidationSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    faults: FaultSettings = FaultSettings()
+    tensorboard: bool = True
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainRecipe:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
+        return self
+
+    def num_steps(self, steps_per_epoch: int) -> int:
+        """Optimiser steps of the whole run."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(1, round(self.epochs * steps_per_epoch))

@@ -1,0 +1,49 @@
+"""What a finished run leaves behind: the model for recognition, and its summary."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+
+from hocket.core import files
+from hocket.corpus.tokens import Tokens
+from hocket.model import store
+from hocket.training.trainer import Trainer
+
+
+def weights_sha256(model: torch.nn.Module) -> str:
+    """One hash of all weights: names, types, shapes and bytes, in the order of names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        host = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {host.dtype} {tuple(host.shape)}\n".encode())
+        digest.update(host.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_result(trainer: Trainer) -> dict[str, Any]:
+    """Write ``model/`` and ``summary.json``; on rank 0, after the last step."""
+    recipe, progress, model = trainer.recipe, trainer.progress, trainer.replica.model
+    store.save(trainer.folder.model, model, Tokens.load(recipe.corpus))
+    wall = progress.wall_seconds
+    summary = {
+        "steps": progress.step,
+        "workers": trainer.communicator.world_size,
+        "layout": f"dp_replicate={trainer.communicator.world_size}",
+        "precision": recipe.precision,
+        "exact": recipe.numerics.exact,
+        "wall_seconds": round(wall, 3),
+        "audio_seconds": round(progress.audio_seconds, 3),
+        "audio_per_second": round(progress.audio_seconds / wall, 3) if wall > 0 else 0.0,
+        "padding": round(progress.padding, 6),
+        "imbalance": round(progress.imbalance, 6),
+        "seconds": {kind: round(value, 3) for kind, value in progress.seconds.items()},
+        "num_dropped": progress.num_dropped,
+        "num_skipped": progress.num_skipped,
+        "dev_wer": progress.wer,
+        "weights_sha256": weights_sha256(model),
+    }
+    files.write_json(trainer.folder.summary, summary)
+    return summary

@@ -1,0 +1,204 @@
+"""The training loop: one screen for the run, one for the step."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+
+from hocket.batching import BatchPlan, assign, imbalance
+from hocket.comms.communicator import Communicator
+from hocket.comms.heartbeat import WAITING, Heartbeat
+from hocket.comms.supervision import on_signals
+from hocket.core import clock, seeds
+from hocket.core.errors import RunError
+from hocket.core.protocols import PendingReport, RankPart, Replica, SyncStrategy, utterance_digest
+from hocket.core.work import GlobalBatch, MicroBatch
+from hocket.corpus.loading import Loader, Work
+from hocket.training.checkpointer import Checkpointer, collect
+from hocket.training.folder import RunFolder
+from hocket.training.journal import Journal
+from hocket.training.optimiser import learning_rate, set_learning_rate
+from hocket.training.preflight import preflight
+from hocket.training.progress import Progress
+from hocket.training.recipe import TrainRecipe
+from hocket.training.validation import Validation
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A step that was handed to the device and not yet looked at."""
+
+    batch: GlobalBatch
+    report: PendingReport
+    seconds: dict[str, float]
+
+
+@dataclass
+class Trainer:
+    """Everything a rank trains with; :mod:`hocket.training.assembly` puts it together."""
+
+    recipe: TrainRecipe
+    folder: RunFolder
+    communicator: Communicator
+    plan: BatchPlan
+    loader: Loader
+    replica: Replica
+    sync: SyncStrategy
+    optimiser: torch.optim.Optimizer
+    validation: Validation | None
+    checkpointer: Checkpointer
+    journal: Journal
+    heartbeat: Heartbeat
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.num_steps = self.recipe.num_steps(self.plan.steps_per_epoch)
+        self._taken: _Taken | None = None
+        self._watch = clock.Stopwatch()
+        self._asked_to_stop = False
+        on_signals([signal.SIGTERM, signal.SIGUSR1], self._ask_to_stop)
+
+    def run(self) -> bool:
+        """Train to the last step; False when a signal ended it earlier, at a checkpoint."""
+        first = self.progress.step
+        if first == 0:
+            self.heartbeat.beat("preflight", 0)
+            preflight(self.plan, self.loader, self.replica)
+        stop = False
+        with self.progress.running(), self.loader.prefetch(self._work(first)) as loaded:
+            for step in range(first, self.num_steps):
+                taken = self._step(self.plan.global_batch(step), loaded)
+                stop = self._settle()  # the step before: it was computed while this one was queued
+                self._taken = taken
+                if stop or self._validates(step + 1) or self._saves(step + 1):
+                    stop = self._settle() or stop
+                    self._pause(step + 1, stop)
+                if stop:
+                    break
+        self.heartbeat.beat("waiting for the last checkpoint")
+        self.checkpointer.wait()
+        return not stop
+
+    def _step(self, batch: GlobalBatch, loaded: Iterator[list[MicroBatch]]) -> _Taken:
+        """One optimiser step: read, compute, agree."""
+        watch = self._watch
+        self.heartbeat.beat("reading", batch.step)
+        with watch.time("data"):
+            micro_batches = next(loaded)
+        self.heartbeat.beat("computing")
+        set_learning_rate(self.optimiser, self._learning_rate(batch.step))
+        with watch.time("compute"):
+            self.sync.begin_step(batch)
+            results = self.replica.forward_backward(
+                micro_batches,
+                on_bucket=None if self.sync.per_micro_batch else self.sync.on_grad_ready,
+                on_micro_batch=self.sync.on_micro_batch if self.sync.per_micro_batch else None,
+            )
+        part = RankPart(
+            results=results,
+            busy_seconds=watch.seconds["data"] + watch.seconds["compute"],
+            num_dropped=self._list_dropped(batch, micro_batches),
+            utterances=utterance_digest([seeds.key("utterance", i) for m in micro_batches for i in m.ids]),
+            stop=self._asked_to_stop or self.folder.stop.exists(),
+        )
+        self.heartbeat.beat(WAITING)
+        with watch.time("agreement"):
+            report = self.sync.step(self.optimiser, part)
+        return _Taken(batch, report, watch.take())
+
+    def _settle(self) -> bool:
+        """Read what came out of the last step taken, and record it; True when a rank was told to stop."""
+        if self._taken is None:
+            return False
+        taken, self._taken = self._taken, None
+        batch, report = taken.batch, taken.report.result()
+        progress = self.progress
+        progress.count(batch, report)
+        if report.num_dropped == 0 and report.utterances != self.plan.digest(batch):
+            raise RuntimeError(f"step {batch.step} did not learn from exactly the utterances of its plan")
+
+        costs = [micro_batch.cost for micro_batch in batch.micro_batches]
+        busiest, mine = max(report.busy_seconds), report.busy_seconds[self.communicator.rank]
+        wait = min(busiest - mine, report.sync_seconds)
+        seconds = {
+            "data": taken.seconds["data"],
+            "compute": taken.seconds["compute"] + taken.seconds["agreement"] - report.sync_seconds,
+            "communication": report.sync_seconds - wait,
+            "wait": wait,
+        }
+        uneven = imbalance(costs, assign(costs, self.communicator.world_size))
+        progress.spend(seconds, uneven)
+        self.journal.write(
+            "step",
+            step=batch.step,
+            epoch=batch.epoch,
+            loss=report.loss_sum / max(1, batch.total_tokens),
+            grad_norm=report.grad_norm,
+            lr=self._learning_rate(batch.step),
+            num_frames=batch.total_frames,
+            num_utterances=batch.num_utterances,
+            seconds={kind: round(value, 6) for kind, value in seconds.items()},
+            busy=[round(value, 6) for value in report.busy_seconds],
+            padding=round(1 - batch.total_frames / max(1, batch.padded_frames), 6),
+            imbalance=round(uneven, 6),
+            utterances=report.utterances,
+            skipped=report.skipped,
+        )
+        if progress.skipped_in_a_row >= self.recipe.numerics.max_skipped:
+            raise RunError(
+                f"{progress.skipped_in_a_row} steps in a row had a loss or gradient that is not finite, "
+                f"the last at step {batch.step}",
+                "Lower optimiser.lr, or look at the corpus; numerics.max_skipped sets the patience.",
+            )
+        return report.stop
+
+    def _pause(self, step: int, stop: bool) -> None:
+        """Between two steps: validate and save what is due."""
+        progress = self.progress
+        progress.wer = None
+        if self.validation is not None and self._validates(step) and not stop:
+            self.heartbeat.beat("validating")
+            found = self.validation.run(self.replica.model)
+            progress.wer = found.wer
+            self.journal.write("validation", step=step, **asdict(found))
+        best = progress.wer is not None and progress.wer < progress.best_wer
+        if best and progress.wer is not None:
+            progress.best_wer = progress.wer
+        if (stop or self._saves(step) or best) and self.sync.consistent_point():
+            self.heartbeat.beat("saving")
+            tensors = collect(self.replica.model, self.optimiser, self.sync.state_dict())
+            self.checkpointer.save(step, tensors, progress.as_dict())
+
+    def _validates(self, step: int) -> bool:
+        every = self.recipe.validation.every_steps
+        return step == self.num_steps or (every > 0 and step % every == 0)
+
+    def _saves(self, step: int) -> bool:
+        return step == self.num_steps or step % self.recipe.checkpoint.every_steps == 0
+
+    def _work(self, first: int) -> Iterator[Work]:
+        """This rank's micro-batches of every step to come, for the loader to read ahead."""
+        for step in range(first, self.num_steps):
+            batch = self.plan.global_batch(step)
+            shares = assign([m.cost for m in batch.micro_batches], self.communicator.world_size)
+            mine = [batch.micro_batches[position] for position in shares[self.communicator.rank]]
+            yield mine, batch.epoch, step
+
+    def _learning_rate(self, step: int) -> float:
+        return learning_rate(self.recipe.optimiser, step, self.num_steps)
+
+    def _list_dropped(self, batch: GlobalBatch, micro_batches: list[MicroBatch]) -> int:
+        """Append utterances that could not be read to the run's list; how many there were."""
+        dropped = [entry for micro_batch in micro_batches for entry in micro_batch.dropped]
+        if dropped:
+            with self.folder.dropped.open("a", encoding="utf-8") as file:
+                for utterance, reason in dropped:
+                    file.write(json.dumps({"id": utterance, "step": batch.step, "reason": reason}) + "\n")
+        return len(dropped)
+
+    def _ask_to_stop(self, _signal: signal.Signals) -> None:
+        self._asked_to_stop = True

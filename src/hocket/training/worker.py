@@ -1,0 +1,105 @@
+"""One rank of a training job: ``python -m hocket.training.worker RUN``, started by a launcher."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import os
+import signal
+import sys
+import traceback
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from hocket.comms.heartbeat import Heartbeat
+from hocket.comms.launch import EXIT_PEER_LOST, rank_environment
+from hocket.comms.mesh import Mesh
+from hocket.comms.supervision import die_with_parent
+from hocket.core import recipe as recipes
+from hocket.core.errors import EXIT_FAILED, HocketError
+from hocket.hardware.device import backend_for, choose_device, fix_arithmetic
+from hocket.training.assembly import assemble, data_parallel
+from hocket.training.folder import RunFolder
+from hocket.training.recipe import TrainRecipe
+from hocket.training.result import write_result
+
+_COLLECTIVE_LIMIT = timedelta(hours=1)
+"""A collective that takes longer is lost; heartbeats notice a silent rank long before."""
+
+
+def main() -> None:
+    """Entry point of a rank that hocket's own launcher started."""
+    parser = argparse.ArgumentParser(prog="hocket.training.worker")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    arguments = parser.parse_args()
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher hears the keyboard and asks us to stop
+    faulthandler.enable()
+    sys.exit(run_rank(RunFolder(arguments.run), resume=arguments.resume))
+
+
+def run_rank(folder: RunFolder, *, resume: bool) -> int:
+    """Train as one rank; the exit status says what a launcher should make of it."""
+    try:
+        _train(folder, resume=resume)
+    except HocketError as error:
+        folder.write_error(error)
+        return EXIT_FAILED
+    except Exception as error:
+        traceback.print_exc()
+        if _peer_lost(error):
+            print("this rank ends because another one did", file=sys.stderr)
+            return EXIT_PEER_LOST
+        return EXIT_FAILED
+    return 0
+
+
+def _train(folder: RunFolder, *, resume: bool) -> None:
+    recipe = recipes.load(folder.recipe, TrainRecipe)
+    fix_arithmetic(recipe.threads)
+    place = rank_environment()
+    os.environ.update(place)
+    rank, world_size, local_rank = (
+        int(place["RANK"]),
+        int(place["WORLD_SIZE"]),
+        int(place.get("LOCAL_RANK", "0")),
+    )
+    device = choose_device(recipe.device, local_rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    heartbeat = Heartbeat(folder.heartbeats, rank, recipe.faults.silence_seconds)
+    dist.init_process_group(backend_for(device), timeout=_COLLECTIVE_LIMIT)
+    try:
+        mesh = Mesh(data_parallel(world_size), device)
+        trainer = assemble(recipe, folder, mesh, device, heartbeat, resume=resume)
+        finished = trainer.run()
+        if rank == 0:
+            summary = write_result(trainer) if finished else {"steps": trainer.progress.step}
+            trainer.journal.write("end", finished=finished, **summary)
+        trainer.journal.close()
+        trainer.communicator.barrier()
+    finally:
+        heartbeat.close()
+    dist.destroy_process_group()
+
+
+def _peer_lost(error: BaseException) -> bool:
+    """True for what collectives raise when another process is gone.
+
+    gloo raises a plain RuntimeError; its text names the file of its transport.
+    """
+    if isinstance(error, dist.DistError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(
+        sign in text
+        for sign in ("gloo/transport", "Connection reset by peer", "Connection closed by peer", "NCCL")
+    )
+
+
+if __name__ == "__main__":
+    main()

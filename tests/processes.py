@@ -1,0 +1,59 @@
+"""Running a function as several real processes in one gloo group, for tests."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def run_processes(world_size: int, work: Callable[..., T], *arguments: Any, seconds: float = 240.0) -> list[T]:
+    """``work(*arguments)`` on every rank; the results by rank. ``work`` must be importable."""
+    context = multiprocessing.get_context("spawn")
+    results: Any = context.Queue()
+    with tempfile.TemporaryDirectory() as folder:
+        store = f"file://{Path(folder, 'store')}"
+        processes = [
+            context.Process(target=_rank, args=(rank, world_size, store, work, arguments, results), daemon=True)
+            for rank in range(world_size)
+        ]
+        for process in processes:
+            process.start()
+        try:
+            found: dict[int, Any] = {}
+            while len(found) < world_size:
+                rank, value, error = results.get(timeout=seconds)
+                if error is not None:
+                    raise AssertionError(f"rank {rank} failed:\n{error}")
+                found[rank] = value
+        finally:
+            for process in processes:
+                process.join(timeout=0 if len(found) < world_size else 30)
+                process.kill()
+    return [found[rank] for rank in range(world_size)]
+
+
+def _rank(
+    rank: int, world_size: int, store: str, work: Callable[..., Any], arguments: tuple[Any, ...], results: Any
+) -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import torch
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    try:
+        dist.init_process_group("gloo", store, timedelta(seconds=120), world_size, rank)
+        value = work(*arguments)
+        dist.barrier()
+        dist.destroy_process_group()
+    except BaseException:
+        results.put((rank, None, traceback.format_exc()))
+        raise
+    results.put((rank, value, None))
