@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -32,7 +33,7 @@ def run_processes(world_size: int, work: Callable[..., T], *arguments: Any, seco
                 rank, value, error = results.get(timeout=seconds)
                 if error is not None:
                     raise AssertionError(f"rank {rank} failed:\n{error}")
-                found[rank] = value
+                found[rank] = pickle.loads(value)
         finally:
             for process in processes:
                 process.join(timeout=0 if len(found) < world_size else 30)
@@ -56,4 +57,4 @@ def _rank(
     except BaseException:
         results.put((rank, None, traceback.format_exc()))
         raise
-    results.put((rank, value, None))
+    results.put((rank, pickle.dumps(value), None))  # bytes: tensors would be handed over as open files

@@ -137,6 +137,11 @@ def _first_host(node_list: str) -> str:
     return head + number
 
 
+def _log(log_dir: Path, local_rank: int) -> Path:
+    """Standard error of a rank; the agent puts folders of its own in between."""
+    return next(log_dir.glob(f"*/*/{local_rank}/stderr.log"), log_dir)
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))

@@ -153,7 +153,7 @@ def _reached(folder: RunFolder) -> int:
 
 
 def _last_lines(log: Path, number: int = 15) -> str:
-    if not log.exists():
+    if not log.is_file():
         return "(no log)"
     return "\n".join(log.read_text(errors="replace").splitlines()[-number:])
 

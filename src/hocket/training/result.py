@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
-
-import torch
 
 from hocket.core import files
 from hocket.corpus.tokens import Tokens
 from hocket.model import store
+from hocket.model.ctc import FastConformerCTC
 from hocket.training.trainer import Trainer
-
-
-def weights_sha256(model: torch.nn.Module) -> str:
-    """One hash of all weights: names, types, shapes and bytes, in the order of names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        host = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {host.dtype} {tuple(host.shape)}\n".encode())
-        digest.update(host.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def write_result(trainer: Trainer) -> dict[str, Any]:
     """Write ``model/`` and ``summary.json``; on rank 0, after the last step."""
     recipe, progress, model = trainer.recipe, trainer.progress, trainer.replica.model
-    store.save(trainer.folder.model, model, Tokens.load(recipe.corpus))
+    assert isinstance(model, FastConformerCTC)
+    store.save(trainer.folder.model, model, {"features": recipe.features.model_dump(mode="json")})
+    Tokens.load(recipe.corpus).save(trainer.folder.model)
     wall = progress.wall_seconds
     summary = {
         "steps": progress.step,
@@ -43,7 +33,7 @@ def write_result(trainer: Trainer) -> dict[str, Any]:
         "num_dropped": progress.num_dropped,
         "num_skipped": progress.num_skipped,
         "dev_wer": progress.wer,
-        "weights_sha256": weights_sha256(model),
+        "weights_sha256": store.weights_sha256(model),
     }
     files.write_json(trainer.folder.summary, summary)
     return summary

@@ -39,7 +39,11 @@ def main() -> None:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher hears the keyboard and asks us to stop
     faulthandler.enable()
-    sys.exit(run_rank(RunFolder(arguments.run), resume=arguments.resume))
+    status = run_rank(RunFolder(arguments.run), resume=arguments.resume)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Leave at once: threads of a broken process group would keep an ordinary exit waiting.
+    os._exit(status)
 
 
 def run_rank(folder: RunFolder, *, resume: bool) -> int:
@@ -84,7 +88,6 @@ def _train(folder: RunFolder, *, resume: bool) -> None:
         trainer.communicator.barrier()
     finally:
         heartbeat.close()
-    dist.destroy_process_group()
 
 
 def _peer_lost(error: BaseException) -> bool:

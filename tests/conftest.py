@@ -1,0 +1,58 @@
+"""What several tests stand on: a small spoken corpus, and a recipe that trains on it in seconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from hocket.corpus.prepare import prepare
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
+
+SMALL_MODEL = {
+    "preset": "tiny",
+    "hidden_size": 32,
+    "num_layers": 2,
+    "num_heads": 2,
+    "ff_size": 64,
+    "subsampling_channels": 4,
+}
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared synthetic corpus of 120 utterances; tests must not write into it."""
+    folder = tmp_path_factory.mktemp("corpora") / "spoken"
+    prepare("synthetic:utterances=120,seed=1", folder)
+    return folder
+
+
+@pytest.fixture
+def write_recipe(corpus: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Writes a recipe for the small corpus; keyword arguments replace sections."""
+
+    def write(**changes: Any) -> Path:
+        recipe: dict[str, Any] = {
+            "corpus": str(corpus),
+            "seed": 3,
+            "steps": 12,
+            "device": "cpu",
+            "model": SMALL_MODEL,
+            "batch": {"seconds": 20, "micro_batches_per_step": 6, "pool_steps": 4},
+            "optimiser": {"lr": 2.0e-3, "warmup_steps": 4},
+            "checkpoint": {"every_steps": 3},
+            "tensorboard": False,
+            **changes,
+        }
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(recipe))
+        return path
+
+    return write

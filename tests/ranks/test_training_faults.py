@@ -1,0 +1,137 @@
+"""Killed, frozen, stopped, resumed on other numbers of workers: the same weights, bit for bit."""
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hocket.core import events
+from jobs import await_end, finish, job, learnt, rank_pid, rank_pids, train, wait_for_step
+
+Recipe = Callable[..., Path]
+EXACT = {"numerics": {"exact": True}, "steps": 16}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def draw() -> random.Random:
+    seed = int(os.environ.get("HOCKET_TEST_SEED", str(time.time_ns() % 2**32)))
+    print(f"HOCKET_TEST_SEED={seed}")
+    return random.Random(seed)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[tuple[int, int]]]:
+    """What one worker makes of the recipe that the tests below disturb."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(json.dumps(_recipe(corpus)))
+    run = folder / "run"
+    return train(recipe, run, workers=1), learnt(run)
+
+
+def _recipe(corpus: Path) -> dict[str, Any]:
+    from conftest import SMALL_MODEL
+
+    return {
+        "corpus": str(corpus),
+        "seed": 3,
+        "steps": 16,
+        "device": "cpu",
+        "model": SMALL_MODEL,
+        "batch": {"seconds": 20, "micro_batches_per_step": 6, "pool_steps": 4},
+        "optimiser": {"lr": 2.0e-3, "warmup_steps": 4},
+        "checkpoint": {"every_steps": 3},
+        "numerics": {"exact": True},
+        "tensorboard": False,
+    }
+
+
+@pytest.fixture
+def recipe(corpus: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(_recipe(corpus)))
+    return path
+
+
+def test_a_killed_worker_costs_time_and_nothing_else(
+    recipe: Path, tmp_path: Path, undisturbed: Any, draw: random.Random
+) -> None:
+    run, step, rank = tmp_path / "run", draw.randrange(1, 14), draw.randrange(3)
+    print(f"SIGKILL of rank {rank} at step {step}")
+    with job(recipe, run, workers=3) as process:
+        wait_for_step(run, step)
+        pids = rank_pids(run)
+        os.kill(rank_pid(run, rank), signal.SIGKILL)
+        summary = finish(process)
+    assert summary["weights_sha256"] == undisturbed[0]["weights_sha256"]
+    assert learnt(run) == undisturbed[1]
+    restarts = [event for event in events.read(run / "events.jsonl") if event["event"] == "restart"]
+    assert len(restarts) == 1
+    assert restarts[0]["rank"] == rank
+    assert "SIGKILL" in restarts[0]["reason"]
+    await_end(pids)
+
+
+def test_a_killed_job_goes_on_with_fewer_workers(
+    recipe: Path, tmp_path: Path, undisturbed: Any, draw: random.Random
+) -> None:
+    run, step = tmp_path / "run", draw.randrange(1, 14)
+    print(f"SIGKILL of the job at step {step}")
+    with job(recipe, run, workers=3) as process:
+        wait_for_step(run, step)
+        pids = rank_pids(run)
+        assert len(pids) == 3
+        process.kill()  # the launcher alone: its workers must not outlive it
+        process.wait()
+        await_end(pids)
+    summary = train(recipe, run, workers=2, options=("--resume",))
+    assert summary["workers"] == 2
+    assert summary["weights_sha256"] == undisturbed[0]["weights_sha256"]
+    assert learnt(run) == undisturbed[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_saves_and_leaves_with_success(
+    number: signal.Signals, recipe: Path, tmp_path: Path, undisturbed: Any, draw: random.Random
+) -> None:
+    run, step = tmp_path / "run", draw.randrange(1, 12)
+    print(f"{number.name} at step {step}")
+    with job(recipe, run, workers=2) as process:
+        wait_for_step(run, step)
+        pids = rank_pids(run)
+        process.send_signal(number)
+        told = finish(process)
+    assert told["finished"] is False
+    await_end(pids)
+    reached = [event["step"] for event in events.read(run / "events.jsonl") if event["event"] == "checkpoint"][-1]
+    assert reached == told["steps"]  # not one step is done again
+    if number == signal.SIGTERM:
+        summary = train(recipe, run, workers=3, options=("--resume",))
+        assert summary["weights_sha256"] == undisturbed[0]["weights_sha256"]
+
+
+def test_a_frozen_worker_is_named_ended_and_replaced(recipe: Path, tmp_path: Path, undisturbed: Any) -> None:
+    run = tmp_path / "run"
+    with job(recipe, run, workers=2, options=("--set", "faults.silence_seconds=4")) as process:
+        wait_for_step(run, 4)
+        os.kill(rank_pid(run, 1), signal.SIGSTOP)
+        summary = finish(process)
+    assert summary["weights_sha256"] == undisturbed[0]["weights_sha256"]
+    restarts = [event for event in events.read(run / "events.jsonl") if event["event"] == "restart"]
+    assert [event["rank"] for event in restarts] == [1]
+
+
+def test_more_workers_than_micro_batches(recipe: Path, tmp_path: Path, undisturbed: Any) -> None:
+    options = ("--set", "batch.micro_batches_per_step=1")
+    one = train(recipe, tmp_path / "one", workers=1, options=options)
+    two = train(recipe, tmp_path / "two", workers=2, options=options)
+    assert one["weights_sha256"] == two["weights_sha256"]
+    assert two["imbalance"] == pytest.approx(2.0)
