@@ -76,11 +76,11 @@ def assemble(
         tensorboard=folder.root / "tensorboard" if recipe.tensorboard else None,
     )
 
-    def on_checkpoint(step: int, failure: Exception | None) -> None:
+    def on_checkpoint(step: int, failure: BaseException | None) -> None:
         if failure is None:
             journal.write("checkpoint", step=step)
         else:
-            journal.write("checkpoint_failed", step=step, reason=str(failure))
+            journal.write("checkpoint_failed", step=step, reason=str(failure)[-500:])
 
     trainer = Trainer(
         recipe=recipe,

@@ -96,7 +96,7 @@ def read_shapes(folder: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
 
 
 def read_tensors(folder: Path, into: Tensors) -> None:
-    """Fill ``into`` from the checkpoint in place. Every rank of the default group must call."""
+    """Fill ``into`` from the checkpoint in place; each rank reads for itself."""
     load(into, storage_reader=_Reader(folder), no_dist=True)
 
 

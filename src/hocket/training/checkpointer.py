@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
 
 from hocket.core.errors import CheckpointError
 from hocket.training import checkpoint_store as store
@@ -25,13 +26,13 @@ class Checkpointer:
     """
 
     def __init__(
-        self, root: Path, settings: CheckpointSettings, on_done: Callable[[int, Exception | None], None]
+        self, root: Path, settings: CheckpointSettings, on_done: Callable[[int, BaseException | None], None]
     ) -> None:
         self._root, self._settings, self._on_done = root, settings, on_done
         self._leads = dist.get_rank() == 0
         self._group = dist.new_group(backend="gloo")
         self._thread: threading.Thread | None = None
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         if self._leads:
             root.mkdir(parents=True, exist_ok=True)
             for torn in root.glob(".*.tmp"):
@@ -49,7 +50,8 @@ class Checkpointer:
         self._join()
         if self._failure is not None:
             raise CheckpointError(
-                f"{self._root}: the last checkpoint could not be written: {self._failure}",
+                f"{self._root}: the last checkpoint could not be written: {_reason(self._failure)}; "
+                f"{shutil.disk_usage(self._root).free >> 20} MiB are free there",
                 "Free some space; the earlier checkpoints are whole, so --resume goes on from them.",
             ) from self._failure
 
@@ -67,7 +69,8 @@ class Checkpointer:
             if self._leads:
                 store.seal(temporary, final, progress)
                 self._prune()
-        except Exception as error:  # whatever the file system or a lost peer raises: the run goes on
+        except (Exception, CheckpointException) as error:
+            # Whatever a full disk or a lost peer raises (torch's own is no Exception): the run goes on.
             self._failure = error
             if self._leads:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -127,6 +130,11 @@ def restore(
             value = loaded[f"optimiser.{slot}{suffix}"]
             optimiser.state[parameter][slot] = value.to(parameter.device)
     return {name.removeprefix("sync."): value for name, value in loaded.items() if name.startswith("sync.")}
+
+
+def _reason(error: BaseException) -> str:
+    """The last line of an error's text: torch puts whole tracebacks before it."""
+    return next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
 
 
 def _is_slot(key: str, suffix: str) -> bool:
