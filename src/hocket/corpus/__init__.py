@@ -1,0 +1,1 @@
+"""Corpora: reading audio, manifests and their index, importers, tokens, features, loading."""

@@ -1,0 +1,163 @@
+"""From the plan of a micro-batch to its tensors.
+
+A micro-batch is a function of (corpus, seed, epoch, step, its spec): whichever worker loads it, and
+in whatever order, gets the same tensors. Shape suffixes: B utterances, T frames, F bins, U tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from hocket.core import seeds
+from hocket.core.errors import AudioError
+from hocket.core.recipe import Section
+from hocket.core.work import MicroBatch, MicroBatchSpec
+from hocket.corpus import audio
+from hocket.corpus.augment import AugmentSettings, spec_augment
+from hocket.corpus.cache import FeatureCache
+from hocket.corpus.features import FeatureSettings, LogMel
+from hocket.corpus.index import CorpusIndex
+from hocket.corpus.prefetch import Prefetch
+from hocket.corpus.tokens import Tokens
+
+Work = tuple[Sequence[MicroBatchSpec], int, int]
+"""Micro-batches to load, with their epoch and step."""
+
+
+class LoadingSettings(Section):
+    """What loading may use. None of it changes what is loaded."""
+
+    cache_mb: int = Field(256, ge=0)
+    """Memory for features in each worker, in MiB; 0 reads all audio again in every epoch."""
+    prefetch_steps: int = Field(2, ge=1, le=64)
+    """Steps that are loaded ahead of the one being computed."""
+
+
+class Loader:
+    """Loads micro-batches of one split.
+
+    ``augment`` None loads audio as it is (validation, recognition). An utterance that cannot be read
+    is left out of its micro-batch and listed in ``MicroBatch.dropped``.
+    """
+
+    def __init__(
+        self,
+        index: CorpusIndex,
+        tokens: Tokens,
+        features: FeatureSettings,
+        augment: AugmentSettings | None,
+        seed: int,
+        loading: LoadingSettings | None = None,
+    ) -> None:
+        loading = loading or LoadingSettings()
+        self._index, self._augment, self._seed = index, augment, seed
+        self._blank = tokens.blank
+        self._log_mel = LogMel(features.num_mel_bins)
+        self._depth = loading.prefetch_steps
+        self.cache = FeatureCache(loading.cache_mb)
+
+    def load(self, spec: MicroBatchSpec, epoch: int, step: int) -> MicroBatch:
+        """The tensors of a micro-batch, of exactly the padded sizes in its spec.
+
+        Features are padded with zeros, tokens with blanks. Raises :class:`ValueError` when an utterance
+        does not fit its spec, which then belongs to another corpus.
+        """
+        loaded: list[tuple[int, torch.Tensor]] = []
+        dropped: list[tuple[str, str]] = []
+        for row, percent in zip(spec.rows.tolist(), spec.speed_percent.tolist(), strict=True):
+            try:
+                loaded.append((row, self._features(row, percent)))
+            except AudioError as error:
+                dropped.append((self._index.id(row), str(error)))
+        features_BTF, feature_lens_B = pad(
+            [features_TF for _, features_TF in loaded], spec.num_frames, self._bins
+        )
+        if self._augment is not None:
+            for position, (row, features_TF) in enumerate(loaded):
+                key = int(self._index.key[row])
+                used_TF = features_BTF[position, : len(features_TF)]
+                spec_augment(used_TF, self._augment, self._seed, epoch, key)
+        tokens_BU = torch.full((len(loaded), spec.num_tokens), self._blank, dtype=torch.int64)
+        token_lens_B = torch.zeros(len(loaded), dtype=torch.int64)
+        for position, (row, _) in enumerate(loaded):
+            ids = self._index.token_ids(row)
+            if len(ids) > spec.num_tokens:
+                raise ValueError(
+                    f"{self._index.id(row)}: {len(ids)} tokens, the spec has room for {spec.num_tokens}"
+                )
+            tokens_BU[position, : len(ids)] = torch.as_tensor(ids.astype("int64"))
+            token_lens_B[position] = len(ids)
+        return MicroBatch(
+            index=spec.index,
+            ids=[self._index.id(row) for row, _ in loaded],
+            features_BTF=features_BTF,
+            feature_lens_B=feature_lens_B,
+            tokens_BU=tokens_BU,
+            token_lens_B=token_lens_B,
+            dropout_key=seeds.key("dropout", self._seed, step, spec.index),
+            dropped=dropped,
+        )
+
+    def prefetch(self, work: Iterable[Work]) -> Prefetch[Work, list[MicroBatch]]:
+        """Load one entry of ``work`` after the other in a background thread, ahead of the consumer.
+
+        Iterate over it once; ``close()`` it, or use it in a ``with`` block, when you stop early.
+        """
+        return Prefetch(self._load_all, work, self._depth)
+
+    def _load_all(self, work: Work) -> list[MicroBatch]:
+        specs, epoch, step = work
+        return [self.load(spec, epoch, step) for spec in specs]
+
+    @property
+    def _bins(self) -> int:
+        return self._log_mel.num_mel_bins
+
+    def _features(self, row: int, percent: int) -> torch.Tensor:
+        kept = self.cache.get((row, percent))
+        if kept is not None:
+            return kept
+        utterance = self._index.utterance(row)
+        samples = audio.read(utterance.audio, utterance.channel, utterance.start, utterance.num)
+        expected = int(self._index.num_samples[row])
+        if len(samples) != expected:
+            raise AudioError(
+                f"{utterance.audio}: it has changed since the corpus was prepared: {len(samples)} samples "
+                f"at 16 kHz instead of {expected}",
+                "Prepare the corpus again.",
+            )
+        features_TF = self._log_mel(audio.perturb_speed(samples, percent))
+        self.cache.put((row, percent), features_TF)
+        return features_TF
+
+
+def recognition_features(
+    log_mel: LogMel, path: Path, channel: int | None = None, start: int = 0, num: int | None = None
+) -> torch.Tensor:
+    """Features (T, F) of audio as it is; the same as a :class:`Loader` without augmentation makes.
+
+    ``start`` and ``num`` are samples at the file's own rate. Raises :class:`AudioError`.
+    """
+    return log_mel(audio.read(path, channel, start, num))
+
+
+def pad(
+    features: Sequence[torch.Tensor], num_frames: int, num_mel_bins: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stack features (T, F) into (B, ``num_frames``, F), zeros after each; and their lengths (B,).
+
+    Raises :class:`ValueError` when one is longer.
+    """
+    features_BTF = torch.zeros((len(features), num_frames, num_mel_bins))
+    feature_lens_B = torch.zeros(len(features), dtype=torch.int64)
+    for position, features_TF in enumerate(features):
+        length = len(features_TF)
+        if length > num_frames:
+            raise ValueError(f"features of {length} frames do not fit {num_frames}")
+        features_BTF[position, :length] = features_TF
+        feature_lens_B[position] = length
+    return features_BTF, feature_lens_B
