@@ -33,7 +33,7 @@ def parakeet(factor: int, **changes: object) -> torch.nn.Module:
             if tensor.is_floating_point():
                 noise = torch.randn(tensor.shape, generator=generator)
                 tensor.copy_(noise.abs() + 0.5 if name.endswith("running_var") else 0.2 * noise)
-            if name.endswith("norm.weight") or ".norm_" in name and name.endswith("weight"):
+            if name.endswith("norm.weight") or (".norm_" in name and name.endswith("weight")):
                 tensor.add_(1.0)
     return model
 

@@ -1,0 +1,121 @@
+"""What a model is made of: a preset by name, and what differs from it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self, overload
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from hocket.core.recipe import Section
+from hocket.model.dropout import levels
+from hocket.model.presets import PRESETS
+
+I64 = npt.NDArray[np.int64]
+
+CUSTOM = "custom"
+"""The preset of a model whose shape came from elsewhere: it has no defaults."""
+
+
+class ModelConfig(Section):
+    """A FastConformer-CTC (Rekesh et al., 2023, arXiv:2305.05084). Keys not given come from ``preset``.
+
+    ``vocab_size`` counts the blank, which is the last token; 0 means that the corpus has yet to say
+    (see :meth:`with_tokens`), and such a model cannot be built.
+    """
+
+    preset: str = "tiny"
+    vocab_size: int = Field(default=0, ge=0)
+    num_mel_bins: int = Field(default=80, gt=0)
+
+    hidden_size: int = Field(gt=0)
+    num_layers: int = Field(gt=0)
+    num_heads: int = Field(gt=0)
+    ff_size: int = Field(gt=0)
+    conv_kernel_size: int = Field(gt=0)
+    subsampling_factor: Literal[4, 8]
+    subsampling_channels: int = Field(gt=0)
+
+    conv_norm: Literal["layer_norm", "frozen_batch_norm"]
+    """``layer_norm``: each frame by itself, for training from scratch. ``frozen_batch_norm``: the
+    statistics of an imported model, as constants."""
+    attention_bias: bool = True
+    """Biases in the linear layers of attention and feed-forward."""
+    conv_bias: bool = True
+    """Biases in the convolution module."""
+    scale_input: bool = False
+    """Multiply what comes out of the subsampling by the root of ``hidden_size``."""
+
+    dropout: float = Field(ge=0.0, lt=0.99)
+    """Rate at the residual outputs of feed-forward, attention and convolution."""
+    ff_dropout: float = Field(default=0.1, ge=0.0, lt=0.99)
+    """Rate after the activation inside the feed-forward."""
+    input_dropout: float = Field(default=0.1, ge=0.0, lt=0.99)
+    """Rate after the subsampling."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lay_over_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        name = given.get("preset", "tiny")
+        if name == CUSTOM:
+            return given
+        if name not in PRESETS:
+            raise ValueError(
+                f"no preset {name!r}; there are {', '.join(PRESETS)}, and {CUSTOM} without defaults"
+            )
+        return {**PRESETS[name], **given}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.vocab_size == 1:
+            raise ValueError("vocab_size 1 would be the blank alone")
+        if self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}"
+            )
+        if self.hidden_size % 2:
+            raise ValueError(f"hidden_size {self.hidden_size} is odd: sines and cosines come in pairs")
+        if self.conv_kernel_size % 2 == 0:
+            raise ValueError(f"conv_kernel_size {self.conv_kernel_size} is even: it has no middle")
+        if self.num_mel_bins % self.subsampling_factor:
+            raise ValueError(
+                f"num_mel_bins {self.num_mel_bins} is not a multiple of "
+                f"subsampling_factor {self.subsampling_factor}"
+            )
+        for rate in (self.dropout, self.ff_dropout, self.input_dropout):
+            levels(rate)
+        return self
+
+    @property
+    def blank(self) -> int:
+        """The id of CTC's blank: the last token."""
+        return self.vocab_size - 1
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one attention head."""
+        return self.hidden_size // self.num_heads
+
+    @property
+    def num_stages(self) -> int:
+        """Convolutions of stride 2 in the subsampling."""
+        return self.subsampling_factor.bit_length() - 1
+
+    @overload
+    def subsampled(self, num_frames: int) -> int: ...
+    @overload
+    def subsampled(self, num_frames: I64) -> I64: ...
+    def subsampled(self, num_frames: int | I64) -> int | I64:
+        """Frames after subsampling of ``num_frames`` feature frames: halved, rounding up, per stage.
+
+        Rounding up twice is rounding up once by the product.
+        """
+        return -(-num_frames // self.subsampling_factor)
+
+    def with_tokens(self, vocab_size: int, num_mel_bins: int | None = None) -> ModelConfig:
+        """The same model for a corpus of ``vocab_size`` tokens (with the blank)."""
+        changes = {"vocab_size": vocab_size, "num_mel_bins": num_mel_bins or self.num_mel_bins}
+        return ModelConfig.model_validate({**self.model_dump(), **changes})
