@@ -1,0 +1,53 @@
+"""Greedy CTC: the best token of every frame, repeats merged, blanks left out.
+
+Source: best path decoding in Graves et al., "Connectionist Temporal Classification", ICML 2006.
+Shape suffixes: B utterances, T encoder frames, V tokens with blank.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class GreedyPath:
+    """The tokens of one utterance and the encoder frame at which each of them began."""
+
+    tokens: list[int]
+    frames: list[int]
+
+
+def greedy(logits_BTV: torch.Tensor, lens_B: torch.Tensor, blank: int) -> list[list[int]]:
+    """Token ids of each utterance; see :func:`greedy_paths`."""
+    return [path.tokens for path in greedy_paths(logits_BTV, lens_B, blank)]
+
+
+def greedy_paths(logits_BTV: torch.Tensor, lens_B: torch.Tensor, blank: int) -> list[GreedyPath]:
+    """Tokens and the frames where they begin, for each utterance of a batch.
+
+    ``logits_BTV`` may be logits or log-probabilities on any device; of equal ones the smallest id
+    wins on the CPU. Frames from ``lens_B`` on are padding. One transfer from the device per call.
+
+    Raises :class:`ValueError` where the shapes do not belong together or a length exceeds T.
+    """
+    if logits_BTV.dim() != 3 or lens_B.shape != logits_BTV.shape[:1]:
+        raise ValueError(f"logits {tuple(logits_BTV.shape)} and lengths {tuple(lens_B.shape)} do not match")
+    num_utterances, num_frames, num_tokens = logits_BTV.shape
+    if not 0 <= blank < num_tokens:
+        raise ValueError(f"blank {blank} is not among {num_tokens} tokens")
+    if num_utterances == 0 or num_frames == 0:
+        return [GreedyPath([], []) for _ in range(num_utterances)]
+    best_BT = logits_BTV.argmax(dim=-1).cpu()
+    lens_B = lens_B.cpu()
+    if int(lens_B.max()) > num_frames:
+        raise ValueError(f"a length of {int(lens_B.max())} frames, where the batch has {num_frames}")
+    keep_BT = best_BT != blank
+    keep_BT[:, 1:] &= best_BT[:, 1:] != best_BT[:, :-1]
+    keep_BT &= torch.arange(num_frames)[None, :] < lens_B[:, None]
+    tokens, frames = best_BT[keep_BT].tolist(), keep_BT.nonzero()[:, 1].tolist()
+    ends = keep_BT.sum(dim=1).cumsum(dim=0).tolist()
+    return [
+        GreedyPath(tokens[start:end], frames[start:end]) for start, end in zip([0, *ends], ends, strict=False)
+    ]

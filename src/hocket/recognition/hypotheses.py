@@ -1,0 +1,113 @@
+"""Hypotheses and failures, and the JSON lines they are kept in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hocket.core import files
+from hocket.core.errors import CorpusError, UsageError
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What was recognised in one utterance. ``duration`` in seconds."""
+
+    id: str
+    text: str
+    duration: float | None = None
+    ref: str | None = None
+    speaker: str | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An utterance without a hypothesis, and why."""
+
+    id: str
+    audio: str
+    reason: str
+
+
+def failures_path(out: Path) -> Path:
+    """Where the failures of ``hyps.jsonl`` are listed: ``hyps.failed.jsonl`` beside it."""
+    return out.with_name(f"{out.stem}.failed.jsonl")
+
+
+def write(out: Path, hypotheses: Iterable[Hypothesis], failures: Iterable[Failure]) -> None:
+    """Write both lists, each whole or not at all; without failures no old list of them stays."""
+    listed = list(failures)
+    if listed:
+        files.write_text(failures_path(out), "".join(_line(asdict(failure)) for failure in listed))
+    else:
+        failures_path(out).unlink(missing_ok=True)
+    files.write_text(out, "".join(_line(_fields(hypothesis)) for hypothesis in hypotheses))
+
+
+def read(path: Path) -> list[Hypothesis]:
+    """The hypotheses of a file, in its order.
+
+    Raises :class:`UsageError` when it cannot be read, and :class:`CorpusError` naming file and line
+    when a line is broken or an id comes twice.
+    """
+    hypotheses = []
+    seen: dict[str, int] = {}
+    for number, record in _records(path):
+        hypothesis = _hypothesis(record, f"{path}:{number}")
+        if hypothesis.id in seen:
+            raise CorpusError(
+                f"{path}:{number}: the id {hypothesis.id!r} came before, on line {seen[hypothesis.id]}",
+                "Every utterance is answered once: was the file put together from several?",
+            )
+        seen[hypothesis.id] = number
+        hypotheses.append(hypothesis)
+    return hypotheses
+
+
+def _fields(hypothesis: Hypothesis) -> dict[str, Any]:
+    fields = asdict(hypothesis)
+    for name in ("duration", "ref", "speaker"):
+        if fields[name] is None:
+            del fields[name]
+    return fields
+
+
+def _line(fields: dict[str, Any]) -> str:
+    return json.dumps(fields, ensure_ascii=False) + "\n"
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read the hypotheses: {error.strerror}") from error
+    for number, line in enumerate(data.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise CorpusError(
+                f"{path}:{number}: not JSON: {error}", "Each line is one JSON object."
+            ) from error
+        if not isinstance(record, dict):
+            raise CorpusError(f"{path}:{number}: not a JSON object", "Each line is one JSON object.")
+        yield number, record
+
+
+def _hypothesis(record: dict[str, Any], where: str) -> Hypothesis:
+    for name in ("id", "text"):
+        if not isinstance(record.get(name), str):
+            raise CorpusError(
+                f"{where}: {name!r} is missing or no text", "A hypothesis has an id and a text."
+            )
+    for name in ("ref", "speaker"):
+        if not isinstance(record.get(name), str | None):
+            raise CorpusError(f"{where}: {name!r} is no text: {record[name]!r}")
+    duration = record.get("duration")
+    if isinstance(duration, bool) or not isinstance(duration, int | float | None):
+        raise CorpusError(f"{where}: 'duration' is no number: {duration!r}")
+    return Hypothesis(record["id"], record["text"], duration, record.get("ref"), record.get("speaker"))
