@@ -1,0 +1,60 @@
+"""``hocket prepare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from hocket.cli.output import JsonOption, reporting
+from hocket.cli.progress import on_stderr
+
+
+def prepare(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A table (.jsonl, .csv, .tsv), a folder that holds one called manifest, a lhotse manifest "
+            "of cuts, or the word synthetic.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
+    format: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Format of SOURCE, if it is not told from it.", show_default=False),
+    ] = None,
+    tokens: Annotated[
+        str, typer.Option(help="char, sentencepiece:SIZE, or a prepared folder whose tokens to use.")
+    ] = "char",
+    case: Annotated[Literal["keep", "lower", "upper"], typer.Option(help="Of the texts.")] = "keep",
+    dev: Annotated[
+        float, typer.Option(min=0.0, max=0.5, help="Part of training held back where there is no dev split.")
+    ] = 0.05,
+    max_seconds: Annotated[float, typer.Option(help="Longer utterances are not learnt from.")] = 40.0,
+    subsampling: Annotated[int, typer.Option(help="Of the model to train: CTC needs frames enough.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order, of what is held back or made.")] = 1,
+    decode: Annotated[
+        bool,
+        typer.Option("--decode/--headers-only", help="Read all audio, to find damaged files, or headers."),
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a corpus ready: manifests, index, tokens, statistics, and what was left out and why."""
+    with reporting(as_json) as output, on_stderr() as progress:
+        from hocket.corpus.prepare import PrepareSettings
+        from hocket.corpus.prepare import prepare as prepare_corpus
+        from hocket.reports import tables
+
+        settings = PrepareSettings(
+            tokens=tokens,
+            seed=seed,
+            case=case,
+            dev_fraction=dev,
+            max_seconds=max_seconds,
+            subsampling=subsampling,
+            decode=decode,
+        )
+        report = prepare_corpus(source, out, format, settings, progress.update)
+        output.give(report, lambda: tables.corpus(report))

@@ -1,0 +1,66 @@
+"""A training run as progress: its events, turned into a bar, notes and lines."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from hocket.cli.progress import Progress
+from hocket.core.events import Event
+from hocket.reports.axes import number, percent
+from hocket.reports.run import SECONDS_PER_FRAME
+from hocket.reports.tables import workers
+
+_WINDOW = 20
+
+
+class TrainingView:
+    """Shows events as they come."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._total: int | None = None
+        self._recent: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
+        self._losses: deque[float] = deque(maxlen=_WINDOW)
+
+    def show(self, event: Event) -> None:
+        """Show one event; kinds that a watcher need not know pass silently."""
+        kind = event.get("event")
+        if kind == "start":
+            self._start(event)
+        elif kind == "step":
+            self._step(event)
+        elif kind == "validation":
+            self._validation(event)
+        elif kind == "restart":
+            self._progress.say(f"starting the workers again: {event.get('reason', 'a worker was lost')}")
+
+    def _start(self, event: Event) -> None:
+        self._total = event.get("steps")
+        self._recent.clear()
+        first = int(event.get("step", 0))
+        since = f", from step {first:,} on" if first else ""
+        on = workers(int(event.get("workers", 1)))
+        self._progress.say(f"training on {on}, {event.get('precision', '?')}{since}")
+        self._progress.update("training", first, self._total)
+
+    def _step(self, event: Event) -> None:
+        if event.get("skipped"):
+            self._progress.say(f"step {event['step']}: skipped, a loss or gradient is not finite")
+        else:
+            self._losses.append(float(event["loss"]))
+        self._recent.append((float(event["time"]), int(event.get("num_frames", 0))))
+        notes = []
+        if self._losses:
+            notes.append(f"loss {number(sum(self._losses) / len(self._losses))}")
+        elapsed = self._recent[-1][0] - self._recent[0][0]
+        if elapsed > 0:
+            frames = sum(count for _, count in list(self._recent)[1:])
+            notes.append(f"{number(frames * SECONDS_PER_FRAME / elapsed)} s of speech/s")
+        self._progress.update("training", int(event["step"]) + 1, self._total, "  ".join(notes))
+
+    def _validation(self, event: Event) -> None:
+        parts = [f"step {int(event['step']):,}: development part:"]
+        if event.get("loss") is not None:
+            parts.append(f"loss {number(float(event['loss']))}")
+        parts += [f"{name.upper()} {percent(float(event[name]))}" for name in ("wer", "cer") if name in event]
+        self._progress.say("  ".join(parts))

@@ -1,0 +1,175 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from hocket.corpus.report import PrepareReport
+from hocket.decoding.wer import ScoreReport
+from hocket.recognition.report import JobReport
+from hocket.reports.axes import duration, number, percent
+from hocket.reports.picture import PAGE
+from hocket.reports.run import RunInfo
+
+Row = tuple[str, str | None]
+
+
+def facts(rows: Iterable[Row], title: str | None = None) -> Table:
+    """Two columns: what, and how much. Rows without a value are left out."""
+    table = Table(show_header=False, title=title, title_justify="left", title_style="bold")
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        if value is not None:
+            table.add_row(Text(name), Text(value))
+    return table
+
+
+def corpus(report: PrepareReport) -> RenderableType:
+    """What a prepared corpus holds, what was left out, and what was done to the rest."""
+    table = Table(title=str(report.folder), title_justify="left", title_style="bold")
+    for column in ("split", "utterances", "hours", "speakers", "tokens", "shortest", "median", "longest"):
+        table.add_column(column, justify="left" if column == "split" else "right")
+    for name, split in report.splits.items():
+        counts = (f"{split.utterances:,}", f"{split.hours:.2f}", f"{split.speakers:,}", f"{split.tokens:,}")
+        lengths = (f"{seconds:.1f} s" for seconds in (split.shortest, split.median, split.longest))
+        table.add_row(Text(name), *counts, *lengths)
+    left_out = ", ".join(f"{count:,} {kind}" for kind, count in report.left_out.items())
+    rows: list[Row] = [
+        ("tokens", f"{report.tokens['vocab_size']:,} with the blank, {report.tokens['kind']}"),
+        ("left out", f"{left_out}; listed in {report.folder}/left_out.jsonl" if left_out else "nothing"),
+        *(("note", note) for note in report.notes),
+        ("fingerprint", report.fingerprint),
+        ("took", duration(report.seconds)),
+    ]
+    return Group(table, facts(rows))
+
+
+def run(info: RunInfo) -> RenderableType:
+    """How a run went or is going."""
+    of = "" if info.steps_total is None else f" of {info.steps_total:,}"
+    epoch = "" if info.epoch is None else f", epoch {info.epoch + 1}"
+    slowest = None
+    if info.slowest_rank is not None and len(info.rank_seconds) > 1:
+        mean = sum(info.rank_seconds) / len(info.rank_seconds)
+        over = info.rank_seconds[info.slowest_rank] / mean if mean else 1.0
+        slowest = f"rank {info.slowest_rank}, {over:.3f} times the mean"
+    rows: list[Row] = [
+        ("state", _state(info)),
+        ("steps", f"{info.steps_done:,}{of}{epoch}"),
+        ("time left", duration(info.seconds_left) if info.seconds_left else None),
+        ("rate", _rate(info)),
+        ("loss", _with(info.loss, number, " nats per token")),
+        ("development WER", _dev_wer(info)),
+        ("test WER", _with(info.wer, percent)),
+        ("workers", _with(info.workers, str)),
+        ("layout", info.layout),
+        ("precision", info.precision),
+        ("slowest rank", slowest),
+        ("time by kind", shares(info.seconds) or None),
+        ("padding", _with(info.padding, percent)),
+        ("steps skipped", str(info.steps_skipped) if info.steps_skipped else None),
+        ("starts of workers", str(info.attempts) if info.attempts > 1 else None),
+        *((f"restart {n}", restart.reason) for n, restart in enumerate(info.restarts, 1)),
+        ("last checkpoint", _with(info.last_checkpoint, "after step {:,}".format)),
+        ("failed checkpoints", f"{info.checkpoints_failed:,}" if info.checkpoints_failed else None),
+        ("weights", _with(info.weights_sha256, lambda digest: f"sha256 {digest}")),
+        ("pictures", f"{info.run}/{PAGE}"),
+    ]
+    return facts(rows, info.run)
+
+
+def training(info: RunInfo, summary: Mapping[str, Any]) -> RenderableType:
+    """What came out of a run that has just ended."""
+    wall = summary.get("wall_seconds")
+    rows: list[Row] = [("took", _with(wall, lambda seconds: duration(float(seconds))))]
+    if summary.get("num_dropped"):
+        rows.append(
+            ("utterances left out", f"{summary['num_dropped']:,}, listed in {info.run}/dropped.jsonl")
+        )
+    rows.append(("recognise with", f"hocket recognize {info.run} AUDIO --out hyps.jsonl"))
+    return Group(run(info), facts(rows))
+
+
+def recognition(report: JobReport) -> RenderableType:
+    """What a recognition job did."""
+    found = f"{report.num_utterances:,} utterances, {duration(report.audio_seconds)} of speech"
+    rows: list[Row] = [
+        ("recognised", found),
+        ("hypotheses", str(report.out)),
+        ("failed", f"{report.num_failed:,}, listed in {report.failed}" if report.num_failed else None),
+        ("took", f"{duration(report.wall_seconds)}, {duration(report.startup_seconds)} of it to start"),
+        ("speed", f"{number(report.rtfx_steady)} s of speech a second, {number(report.rtfx)} with the start"),
+        ("on", f"{workers(report.workers)}, {report.device}, {report.precision}"),
+        ("busiest worker over mean", f"{report.imbalance:.3f}"),
+        ("padding", percent(report.padding)),
+        *((f"worker lost {n}", loss) for n, loss in enumerate(report.losses, 1)),
+    ]
+    return facts(rows)
+
+
+def score(report: ScoreReport) -> RenderableType:
+    """Error rates and the worst utterances."""
+    interval = f"{100 * report.wer_low:.1f} to {100 * report.wer_high:.1f} %"
+    confidence = f"{report.confidence:.0%} over {report.num_drawn:,} {report.by}s"
+    rows: list[Row] = [
+        ("WER", f"{percent(report.wer)}  ({interval}, {confidence})"),
+        ("CER", percent(report.cer)),
+        ("words", f"{report.num_words:,}"),
+        ("insertions", f"{report.insertions:,}"),
+        ("deletions", f"{report.deletions:,}"),
+        ("substitutions", f"{report.substitutions:,}"),
+        ("utterances", f"{report.num_utterances:,}, {report.num_correct:,} of them without error"),
+        ("without reference", f"{report.num_without_ref:,}" if report.num_without_ref else None),
+    ]
+    if not report.worst:
+        return facts(rows)
+    worst = Table(title="most errors", title_justify="left", title_style="bold")
+    for column in ("utterance", "errors", "words", "said, and what was heard"):
+        worst.add_column(column, overflow="fold")
+    for line in report.worst:
+        said = Text(f"{line.ref}\n{line.hyp}")
+        worst.add_row(Text(line.id), str(line.errors), str(line.num_words), said)
+    return Group(facts(rows), worst)
+
+
+def workers(count: int) -> str:
+    """``1 worker``, ``2 workers``."""
+    return f"{count:,} worker{'' if count == 1 else 's'}"
+
+
+def shares(seconds: Mapping[str, float]) -> str:
+    """Kinds of time as shares of the whole: ``compute 90.1 %, wait 6.0 %``."""
+    whole = sum(seconds.values())
+    return ", ".join(f"{kind} {percent(part / whole)}" for kind, part in seconds.items()) if whole else ""
+
+
+def _state(info: RunInfo) -> str:
+    if info.state == "silent" and info.seconds_since_last_event is not None:
+        return f"silent for {duration(info.seconds_since_last_event)}: lost, or at something long"
+    if info.state == "stopped":
+        return "stopped before its last step: --resume goes on with it"
+    return info.state
+
+
+def _rate(info: RunInfo) -> str | None:
+    if info.audio_per_second is None:
+        return None
+    steps = "" if info.steps_per_second is None else f", {number(info.steps_per_second)} steps a second"
+    return f"{number(info.audio_per_second)} s of speech a second{steps}"
+
+
+def _dev_wer(info: RunInfo) -> str | None:
+    if info.dev_wer is None:
+        return None
+    best = info.best_dev_wer
+    return percent(info.dev_wer) + ("" if best is None or best == info.dev_wer else f", best {percent(best)}")
+
+
+def _with(value: Any, say: Any, unit: str = "") -> str | None:
+    return None if value is None else f"{say(value)}{unit}"

@@ -1,0 +1,1 @@
+"""Studies: jobs made of jobs, that end in a table."""

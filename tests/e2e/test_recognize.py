@@ -1,0 +1,87 @@
+"""``hocket recognize`` and ``hocket score`` as a user types them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Done, Hocket, Trained
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def recognised(
+    hocket: Hocket, corpus: Path, trained: Trained, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Done]:
+    hyps = tmp_path_factory.mktemp("hyps") / "hyps.jsonl"
+    words = ["recognize", trained.folder, f"{corpus}:train", "--batch-seconds", "10", "--out", hyps]
+    done = hocket(*words, "--workers", "2", "--json")
+    assert done.status == 0, done.err
+    return hyps, done
+
+
+def test_every_utterance_once_with_its_reference(recognised: tuple[Path, Done], corpus: Path) -> None:
+    hyps, done = recognised
+    found = lines(hyps)
+    wanted = json.loads((corpus / "corpus.json").read_text())["splits"]["train"]["utterances"]
+    assert len({hyp["id"] for hyp in found}) == len(found) == wanted
+    assert all({"id", "text", "ref", "duration"} <= hyp.keys() for hyp in found)
+    answer = done.answer()
+    assert (answer["num_utterances"], answer["num_failed"], answer["workers"]) == (wanted, 0, 2)
+
+
+def test_one_worker_writes_the_same_file(
+    hocket: Hocket, recognised: tuple[Path, Done], corpus: Path, trained: Trained, tmp_path: Path
+) -> None:
+    alone = tmp_path / "hyps.jsonl"
+    words = ["recognize", trained.folder, f"{corpus}:train", "--batch-seconds", "10", "--out", alone]
+    assert hocket(*words).status == 0
+    assert alone.read_bytes() == recognised[0].read_bytes()
+
+
+def test_a_bad_file_is_listed_and_the_others_are_answered(
+    hocket: Hocket, corpus: Path, trained: Trained, tmp_path: Path
+) -> None:
+    folder = tmp_path / "audio"
+    folder.mkdir()
+    for path in sorted((corpus / "audio" / "test").iterdir())[:3]:
+        shutil.copy(path, folder)
+    (folder / "broken.wav").write_bytes(b"RIFF")
+    hyps = tmp_path / "hyps.jsonl"
+    done = hocket("recognize", trained.folder, folder, "--out", hyps, "--json")
+    assert done.status == 1
+    assert "Traceback" not in done.err
+    answer = done.answer()
+    assert (answer["num_utterances"], answer["num_failed"]) == (3, 1)
+    assert len(lines(hyps)) == 3
+    (failed,) = lines(Path(answer["failed"]))
+    assert failed["id"].endswith("broken.wav")
+    hocket("score", hyps).refused(1, "nothing to score", "reference")
+
+
+def test_scores(hocket: Hocket, recognised: tuple[Path, Done], tmp_path: Path) -> None:
+    done = hocket("score", recognised[0], "--json")
+    assert done.status == 0
+    answer = done.answer()
+    errors = answer["insertions"] + answer["deletions"] + answer["substitutions"]
+    assert answer["wer"] == pytest.approx(errors / answer["num_words"])
+    assert answer["wer_low"] <= answer["wer"] <= answer["wer_high"]
+    assert "WER" in hocket("score", recognised[0], "--by", "speaker").out
+
+
+def test_wrong_usage(hocket: Hocket, trained: Trained, tmp_path: Path) -> None:
+    out = tmp_path / "hyps.jsonl"
+    hocket("recognize", trained.folder, tmp_path / "none.wav", "--out", out).refused(2, "none.wav")
+    hocket("recognize", trained.folder, tmp_path).refused(2, "--out")
+    hocket("recognize", tmp_path, tmp_path, "--out", out).refused(1, "model")
+    hocket("score", tmp_path / "none.jsonl").refused(2, "none.jsonl")
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"id": "a", "text": "b"}\n{nope\n')
+    hocket("score", broken).refused(1, f"{broken}:2", "JSON")
+    assert not out.exists()
