@@ -86,6 +86,7 @@ def test_lhotse_loads_what_was_prepared_and_hears_the_same(tmp_path: Path) -> No
             source / str(next(row["audio"] for row in rows if row["id"] == name)), channel, start, num
         )
         np.testing.assert_allclose(cuts[name].load_audio().mean(axis=0), ours, atol=1e-6)
+    assert type(cuts["average"]).__name__ == "MultiCut"
     assert cuts["slow"].sampling_rate == 8_000
     assert cuts["slow"].load_audio().shape == (1, 12_000)
     lhotse.qa.validate(cuts["average"], read_data=True)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hocket.reports.axes import duration, log_ticks, number, percent, ticks
+from hocket.reports.axes import duration, log_ticks, number, percent, tick_label, ticks
 from hocket.reports.svg import Series, line_chart, stacked_bars
 
 FINITE = st.floats(-1e9, 1e9).map(lambda value: round(value, 6))
@@ -93,3 +93,11 @@ def test_bars_share_a_scale() -> None:
     first, second = sum(widths[:2]), sum(widths[2:])
     assert first == pytest.approx(second)
     assert widths[0] == pytest.approx(widths[1])
+
+
+def test_tick_labels_tell_neighbours_apart() -> None:
+    marks = ticks(1.0, 1.004)
+    labels = [tick_label(mark, marks) for mark in marks]
+    assert len(set(labels)) == len(marks)
+    assert labels[0] == "1.000"
+    assert [tick_label(mark, [0.0, 2000.0]) for mark in (0.0, 2000.0)] == ["0", "2,000"]
