@@ -53,11 +53,11 @@ format: $(VENV)/.ready-dev ## Format the code and fix what can be fixed safely
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.ready-dev ## Run the short benchmarks
-	$(BIN)/python benchmarks/run.py
+bench: $(VENV)/.ready-dev ## Run the short benchmarks: benchmarks/*.py
+	@for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-bench-long: $(VENV)/.ready-dev ## Run all benchmarks
-	$(BIN)/python benchmarks/run.py --long
+bench-long: bench ## Run all benchmarks: benchmarks/long/*.py as well
+	@for script in $(wildcard benchmarks/long/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 constraints: $(VENV)/.ready-dev ## Write constraints.txt anew from what is installed
 	@sed -n '/^#/p' constraints.txt > constraints.new

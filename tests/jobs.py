@@ -20,7 +20,9 @@ PATIENCE_SECONDS = 180.0
 
 
 @contextmanager
-def job(recipe: Path, run: Path, *, workers: int, options: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
+def job(
+    recipe: Path, run: Path, *, workers: int, options: tuple[str, ...] = ()
+) -> Iterator[subprocess.Popen[str]]:
     """``hocket train`` as a process of its own; nothing of it is left afterwards."""
     command = [sys.executable, "-m", "hocket", "train", str(recipe), "--run", str(run)]
     command += ["--workers", str(workers), "--json", *options]

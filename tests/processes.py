@@ -15,14 +15,18 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def run_processes(world_size: int, work: Callable[..., T], *arguments: Any, seconds: float = 240.0) -> list[T]:
+def run_processes(
+    world_size: int, work: Callable[..., T], *arguments: Any, seconds: float = 240.0
+) -> list[T]:
     """``work(*arguments)`` on every rank; the results by rank. ``work`` must be importable."""
     context = multiprocessing.get_context("spawn")
     results: Any = context.Queue()
     with tempfile.TemporaryDirectory() as folder:
         store = f"file://{Path(folder, 'store')}"
         processes = [
-            context.Process(target=_rank, args=(rank, world_size, store, work, arguments, results), daemon=True)
+            context.Process(
+                target=_rank, args=(rank, world_size, store, work, arguments, results), daemon=True
+            )
             for rank in range(world_size)
         ]
         for process in processes:

@@ -28,7 +28,9 @@ def draw() -> random.Random:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[tuple[int, int]]]:
+def undisturbed(
+    corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], list[tuple[int, int]]]:
     """What one worker makes of the recipe that the tests below disturb."""
     folder = tmp_path_factory.mktemp("undisturbed")
     recipe = folder / "recipe.yaml"
@@ -111,7 +113,9 @@ def test_a_signal_saves_and_leaves_with_success(
         told = finish(process)
     assert told["finished"] is False
     await_end(pids)
-    reached = [event["step"] for event in events.read(run / "events.jsonl") if event["event"] == "checkpoint"][-1]
+    reached = [
+        event["step"] for event in events.read(run / "events.jsonl") if event["event"] == "checkpoint"
+    ][-1]
     assert reached == told["steps"]  # not one step is done again
     if number == signal.SIGTERM:
         summary = train(recipe, run, workers=3, options=("--resume",))

@@ -110,7 +110,9 @@ def test_speed_is_drawn_before_cutting_so_padded_lengths_are_right() -> None:
 
 
 def test_micro_batches_of_a_step_cost_the_same_and_little_is_padding() -> None:
-    plan = make_plan(columns(20_000, mean_seconds=11.0), seconds=1600.0, micro_batches_per_step=8, pool_steps=32)
+    plan = make_plan(
+        columns(20_000, mean_seconds=11.0), seconds=1600.0, micro_batches_per_step=8, pool_steps=32
+    )
     real = padded = 0
     worst, shares = [], []
     for step in range(plan.steps_per_epoch):

@@ -33,7 +33,12 @@ def test_surviving_steps_are_those_of_the_last_attempt_to_take_them(tmp_path: Pa
     second = events.EventLog(path, 2)
     second.write("start", step=3)
     second.write("step", step=3, loss=2.0)
-    assert [(e["step"], e["loss"]) for e in events.surviving_steps(path)] == [(0, 1.0), (1, 1.0), (2, 1.0), (3, 2.0)]
+    assert [(e["step"], e["loss"]) for e in events.surviving_steps(path)] == [
+        (0, 1.0),
+        (1, 1.0),
+        (2, 1.0),
+        (3, 2.0),
+    ]
 
 
 def test_a_line_torn_by_a_crash_spoils_no_other(tmp_path: Path) -> None:
@@ -46,7 +51,9 @@ def test_a_line_torn_by_a_crash_spoils_no_other(tmp_path: Path) -> None:
     assert [e["step"] for e in events.read(path)] == [1, 2]
 
 
-def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "value.json"
     files.write_json(path, {"a": 1})
 

@@ -49,7 +49,9 @@ def global_batch() -> GlobalBatch:
     for index in range(NUM_MICRO_BATCHES):
         size = 1 + index % 3
         rows = np.arange(size)
-        specs.append(MicroBatchSpec(index, rows, rows, 4 + index, 1, size * (4 + index), 3 * size, 1.0 + index))
+        specs.append(
+            MicroBatchSpec(index, rows, rows, 4 + index, 1, size * (4 + index), 3 * size, 1.0 + index)
+        )
     return GlobalBatch(0, 0, tuple(specs))
 
 
@@ -141,7 +143,9 @@ def test_clipping_bounds_the_step() -> None:
 
 @pytest.mark.parametrize("make", [all_reduce, exact])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_step_that_is_not_finite_is_skipped_by_all_and_the_next_one_is_taken(make: Make, value: float) -> None:
+def test_a_step_that_is_not_finite_is_skipped_by_all_and_the_next_one_is_taken(
+    make: Make, value: float
+) -> None:
     def spoil(step: int, batch: MicroBatch) -> None:
         if step == 0 and batch.index == 4:
             batch.features_BTF[0, 0, 0] = value

@@ -47,8 +47,12 @@ class Saves:
             lambda step, failure: self.told.append((step, failure)),
         )
 
-    def save(self, step: int, model: torch.nn.Module, optimiser: torch.optim.Optimizer, wer: float | None = None) -> Path:
-        self.checkpointer.save(step, collect(model, optimiser, {"residual": torch.ones(3)}), {"step": step, "wer": wer})
+    def save(
+        self, step: int, model: torch.nn.Module, optimiser: torch.optim.Optimizer, wer: float | None = None
+    ) -> Path:
+        self.checkpointer.save(
+            step, collect(model, optimiser, {"residual": torch.ones(3)}), {"step": step, "wer": wer}
+        )
         return store.folder_for(self.root, step)
 
 
@@ -125,7 +129,9 @@ def test_a_disk_that_fills_leaves_the_last_good_checkpoint(tmp_path: Path) -> No
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
         saves.save(2, model, optimiser)
-        with pytest.raises(CheckpointError, match=r"could not be written: .* are free there\n.*earlier checkpoints are whole"):
+        with pytest.raises(
+            CheckpointError, match=r"could not be written: .* are free there\n.*earlier checkpoints are whole"
+        ):
             saves.checkpointer.wait()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -24,9 +24,9 @@ def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 
-def backend_for(device: torch.device) -> str:
-    """The process-group backend of a device: nccl for GPUs (gloo beside it for the host), else gloo."""
-    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+def backend() -> str:
+    """The process-group backend of this host: nccl for tensors on GPUs, gloo for all others."""
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
 
 
 def fix_arithmetic(num_threads: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 
 def ticks(low: float, high: float, about: int = 4) -> list[float]:
@@ -29,6 +31,15 @@ def log_ticks(low: float, high: float) -> list[float]:
         if len(chosen) <= 7:
             break
     return chosen
+
+
+def tick_label(tick: float, marks: Sequence[float]) -> str:
+    """A tick with as many decimals as tell it from its neighbours."""
+    if len(marks) < 2:
+        return number(tick)
+    step = min(after - before for before, after in pairwise(marks))
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    return f"{tick + 0.0:,.{digits}f}"
 
 
 def number(value: float) -> str:

@@ -44,7 +44,7 @@ def page(record: RunRecord, now: float) -> str:
     )
     head = "<tr><th>attempt</th><th>rank</th><th>why workers were started again</th></tr>"
     table = f"<table>{head}{restarts}</table>"
-    name = escape(Path(info.run).resolve().name)
+    name = escape("/".join(Path(info.run).resolve().parts[-2:]))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -119,15 +119,14 @@ def _charts(record: RunRecord, info: RunInfo) -> list[str]:
 
 def _waste(steps: Sequence[Event]) -> list[str]:
     charts = []
-    for field, title, unit, scale in (
-        ("padding", "Padding", "% of the frames computed", 100.0),
-        ("imbalance", "Imbalance", "slowest rank over mean", 1.0),
+    for field, title, unit, least in (
+        ("padding", "Padding", "% of the frames computed", 0.0),
+        ("imbalance", "Imbalance", "% that the slowest rank works above the mean", 1.0),
     ):
-        line = _of(steps, field, title, "line-a", scale, markers=False)
+        found = _of(steps, field, title, "line-a", markers=False)
+        line = Series(title, found.xs, [100.0 * (y - least) for y in found.ys], found.style)
         if line.xs:
-            charts.append(
-                line_chart([line], title=title, x_label="step", y_label=unit, from_zero=field == "padding")
-            )
+            charts.append(line_chart([line], title=title, x_label="step", y_label=unit, from_zero=True))
     return charts
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from hocket.reports.axes import log_ticks, number, ticks
+from hocket.reports.axes import log_ticks, number, tick_label, ticks
 
 WIDTH = 360.0
 _LEFT, _RIGHT, _TOP = 46.0, 20.0, 10.0
@@ -60,12 +60,14 @@ def line_chart(
     bottom = _TOP + _PLOT_HEIGHT
     parts = []
     for tick in y_ticks:
-        y = place_y(tick)
+        y, label = place_y(tick), number(tick) if log else tick_label(tick, y_ticks)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{number(tick)}</text>')
+        parts.append(f'<text x="{_LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
     for tick in x_ticks:
         x = place_x(tick)
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{number(tick)}</text>')
+        parts.append(
+            f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{tick_label(tick, x_ticks)}</text>'
+        )
     for line in kept:
         points = " ".join(f"{place_x(x):.1f},{place_y(y):.1f}" for x, y in zip(line.xs, line.ys, strict=True))
         parts.append(f'<polyline class="{line.style}" points="{points}"/>')

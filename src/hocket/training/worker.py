@@ -20,13 +20,13 @@ from hocket.comms.mesh import Mesh
 from hocket.comms.supervision import die_with_parent
 from hocket.core import recipe as recipes
 from hocket.core.errors import EXIT_FAILED, HocketError
-from hocket.hardware.device import backend_for, choose_device, fix_arithmetic
+from hocket.hardware.device import backend, choose_device, fix_arithmetic
 from hocket.training.assembly import assemble, data_parallel
 from hocket.training.folder import RunFolder
 from hocket.training.recipe import TrainRecipe
 from hocket.training.result import write_result
 
-_COLLECTIVE_LIMIT = timedelta(hours=1)
+_COLLECTIVE_LIMIT = timedelta(minutes=30)
 """A collective that takes longer is lost; heartbeats notice a silent rank long before."""
 
 
@@ -63,8 +63,6 @@ def run_rank(folder: RunFolder, *, resume: bool) -> int:
 
 
 def _train(folder: RunFolder, *, resume: bool) -> None:
-    recipe = recipes.load(folder.recipe, TrainRecipe)
-    fix_arithmetic(recipe.threads)
     place = rank_environment()
     os.environ.update(place)
     rank, world_size, local_rank = (
@@ -72,11 +70,14 @@ def _train(folder: RunFolder, *, resume: bool) -> None:
         int(place["WORLD_SIZE"]),
         int(place.get("LOCAL_RANK", "0")),
     )
+    # Before the recipe is read: the rank that writes it comes here when it has.
+    dist.init_process_group(backend(), timeout=_COLLECTIVE_LIMIT)
+    recipe = recipes.load(folder.recipe, TrainRecipe)
+    fix_arithmetic(recipe.threads)
     device = choose_device(recipe.device, local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     heartbeat = Heartbeat(folder.heartbeats, rank, recipe.faults.silence_seconds)
-    dist.init_process_group(backend_for(device), timeout=_COLLECTIVE_LIMIT)
     try:
         mesh = Mesh(data_parallel(world_size), device)
         trainer = assemble(recipe, folder, mesh, device, heartbeat, resume=resume)
