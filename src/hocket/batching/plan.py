@@ -118,7 +118,8 @@ class BatchPlan:
         per_step = self._settings.micro_batches_per_step
         salt = key("cut", self._seed, epoch, pool)
         parts = cut_pool(frames, tokens, keys, self._cost, self.steps_per_pool * per_step, salt)
-        longest = np.array([frames[part].max(initial=0) for part in parts])
+        multiple = self._settings.frame_multiple
+        longest = np.array([-(-frames[part].max(initial=0) // multiple) * multiple for part in parts])
         most = np.array([tokens[part].max(initial=0) for part in parts])
         costs = self._cost.micro_batch([len(part) for part in parts], longest, most)
         return [

@@ -36,6 +36,10 @@ class BatchSettings(Section):
     pool_steps: int = Field(default=32, ge=1)
     """Steps cut from one pool. Larger pools pad less; smaller ones mix more."""
 
+    frame_multiple: int = Field(default=8, ge=1)
+    """Micro-batches are padded to a multiple of so many feature frames: fewer distinct shapes, for
+    which libraries prepare kernels, and aligned ones."""
+
     cost: CostSettings | Literal["model", "measured"] = "model"
     """``model``: from the operations of the model, the same everywhere. ``measured``: fitted on
     this machine when the run first starts, and written into its resolved recipe."""
