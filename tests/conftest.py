@@ -12,18 +12,10 @@ import torch
 import yaml
 
 from hocket.corpus.prepare import prepare
+from small import small_recipe
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
-
-SMALL_MODEL = {
-    "preset": "tiny",
-    "hidden_size": 32,
-    "num_layers": 2,
-    "num_heads": 2,
-    "ff_size": 64,
-    "subsampling_channels": 4,
-}
 
 
 @pytest.fixture(scope="session")
@@ -39,20 +31,8 @@ def write_recipe(corpus: Path, tmp_path: Path) -> Callable[..., Path]:
     """Writes a recipe for the small corpus; keyword arguments replace sections."""
 
     def write(**changes: Any) -> Path:
-        recipe: dict[str, Any] = {
-            "corpus": str(corpus),
-            "seed": 3,
-            "steps": 12,
-            "device": "cpu",
-            "model": SMALL_MODEL,
-            "batch": {"seconds": 20, "micro_batches_per_step": 6, "pool_steps": 4},
-            "optimiser": {"lr": 2.0e-3, "warmup_steps": 4},
-            "checkpoint": {"every_steps": 3},
-            "tensorboard": False,
-            **changes,
-        }
         path = tmp_path / "recipe.yaml"
-        path.write_text(yaml.safe_dump(recipe))
+        path.write_text(yaml.safe_dump(small_recipe(corpus, **changes)))
         return path
 
     return write

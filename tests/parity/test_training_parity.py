@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import SMALL_MODEL
 from hocket.batching import BatchPlan, BatchSettings, assign
 from hocket.comms.communicator import TorchCommunicator
 from hocket.core.protocols import RankPart
@@ -19,6 +18,7 @@ from hocket.model import ModelConfig, build, workload
 from hocket.parallel.whole import WholeReplica
 from hocket.sync.all_reduce import AllReduce
 from processes import run_processes
+from small import SMALL_MODEL
 
 STEPS = 20
 MICRO_BATCHES = 2

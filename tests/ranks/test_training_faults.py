@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ import pytest
 
 from hocket.core import events
 from jobs import await_end, finish, job, learnt, rank_pid, rank_pids, train, wait_for_step
+from small import small_recipe
 
-Recipe = Callable[..., Path]
-EXACT = {"numerics": {"exact": True}, "steps": 16}
+EXACT = {"numerics": {"exact": True}}
 
 pytestmark = pytest.mark.slow
 
@@ -34,32 +33,15 @@ def undisturbed(
     """What one worker makes of the recipe that the tests below disturb."""
     folder = tmp_path_factory.mktemp("undisturbed")
     recipe = folder / "recipe.yaml"
-    recipe.write_text(json.dumps(_recipe(corpus)))
+    recipe.write_text(json.dumps(small_recipe(corpus, **EXACT)))
     run = folder / "run"
     return train(recipe, run, workers=1), learnt(run)
-
-
-def _recipe(corpus: Path) -> dict[str, Any]:
-    from conftest import SMALL_MODEL
-
-    return {
-        "corpus": str(corpus),
-        "seed": 3,
-        "steps": 16,
-        "device": "cpu",
-        "model": SMALL_MODEL,
-        "batch": {"seconds": 20, "micro_batches_per_step": 6, "pool_steps": 4},
-        "optimiser": {"lr": 2.0e-3, "warmup_steps": 4},
-        "checkpoint": {"every_steps": 3},
-        "numerics": {"exact": True},
-        "tensorboard": False,
-    }
 
 
 @pytest.fixture
 def recipe(corpus: Path, tmp_path: Path) -> Path:
     path = tmp_path / "recipe.yaml"
-    path.write_text(json.dumps(_recipe(corpus)))
+    path.write_text(json.dumps(small_recipe(corpus, **EXACT)))
     return path
 
 
@@ -139,3 +121,18 @@ def test_more_workers_than_micro_batches(recipe: Path, tmp_path: Path, undisturb
     two = train(recipe, tmp_path / "two", workers=2, options=options)
     assert one["weights_sha256"] == two["weights_sha256"]
     assert two["imbalance"] == pytest.approx(2.0)
+
+
+def test_plain_sums_agree_to_rounding(corpus: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps(small_recipe(corpus)))
+    steps = []
+    for workers in (1, 3):
+        run = tmp_path / f"run-{workers}"
+        train(recipe, run, workers=workers)
+        steps.append(events.surviving_steps(run / "events.jsonl"))
+    assert len(steps[0]) == 16
+    for one, three in zip(*steps, strict=True):
+        assert three["loss"] == pytest.approx(one["loss"], rel=1e-5)
+        assert three["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-4)
+        assert three["utterances"] == one["utterances"]

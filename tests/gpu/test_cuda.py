@@ -1,0 +1,59 @@
+"""On a GPU: the same masks, nearly the same losses, and a run from the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from hocket.core.layout import Layout
+from hocket.core.work import MicroBatch
+from hocket.model import ModelConfig, build
+from hocket.model.dropout import DropoutMasks, Site
+from hocket.parallel import apply
+from hocket.parallel.precision import Precision
+from jobs import train
+from small import SMALL_MODEL, small_recipe
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no usable GPU"),
+]
+
+
+def micro_batch() -> MicroBatch:
+    draw = torch.Generator().manual_seed(1)
+    return MicroBatch(
+        index=0,
+        ids=["a", "b", "c"],
+        features_BTF=torch.randn(3, 120, 80, generator=draw),
+        feature_lens_B=torch.tensor([120, 100, 77]),
+        tokens_BU=torch.randint(0, 20, (3, 9), generator=draw),
+        token_lens_B=torch.tensor([9, 7, 5]),
+        dropout_key=11,
+    )
+
+
+def test_dropout_masks_are_those_of_the_cpu() -> None:
+    site = Site("layers.0.conv", 0.1)
+    masks = [DropoutMasks(5, 3, 40, device).keep(site, 32).cpu() for device in ("cpu", "cuda")]
+    assert torch.equal(*masks)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 5e-2)])
+def test_losses_and_gradients_are_near_those_of_the_cpu(precision: Precision, tolerance: float) -> None:
+    config = ModelConfig.model_validate(SMALL_MODEL).with_tokens(21)
+    found = []
+    for device, used in (("cpu", "fp32"), ("cuda", precision)):
+        replica = apply(build(config, 1), Layout(), torch.device(device), precision=used)  # type: ignore[arg-type]
+        loss = replica.forward_backward([micro_batch()])[0].loss
+        found.append((float(loss), torch.cat([bucket.flat for bucket in replica.buckets]).cpu()))
+    (loss_cpu, grad_cpu), (loss_gpu, grad_gpu) = found
+    assert loss_gpu == pytest.approx(loss_cpu, rel=tolerance)
+    assert float((grad_gpu - grad_cpu).norm() / grad_cpu.norm()) < 10 * tolerance
+
+
+def test_a_run_over_nccl(corpus: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps(small_recipe(corpus, device="cuda", precision="bf16")))
+    assert train(recipe, tmp_path / "run", workers=1)["steps"] == 16
