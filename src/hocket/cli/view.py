@@ -31,6 +31,11 @@ class TrainingView:
             self._step(event)
         elif kind == "validation":
             self._validation(event)
+        elif kind == "checkpoint_failed":
+            reason = str(event.get("reason", "")).strip().splitlines()[-1:]
+            self._progress.say(
+                f"step {event['step']}: the checkpoint could not be written, earlier ones are whole: {''.join(reason)}"
+            )
         elif kind == "restart":
             self._progress.say(f"starting the workers again: {event.get('reason', 'a worker was lost')}")
 
