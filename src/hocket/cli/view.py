@@ -32,10 +32,8 @@ class TrainingView:
         elif kind == "validation":
             self._validation(event)
         elif kind == "checkpoint_failed":
-            reason = str(event.get("reason", "")).strip().splitlines()[-1:]
-            self._progress.say(
-                f"step {event['step']}: the checkpoint could not be written, earlier ones are whole: {''.join(reason)}"
-            )
+            reason = str(event.get("reason", "")).strip().rpartition("\n")[2]
+            self._progress.say(f"step {event['step']}: the checkpoint could not be written: {reason}")
         elif kind == "restart":
             self._progress.say(f"starting the workers again: {event.get('reason', 'a worker was lost')}")
 
