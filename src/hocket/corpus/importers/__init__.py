@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hocket.core.errors import CorpusError, UsageError
+from hocket.corpus.importers.an4 import An4Importer
 from hocket.corpus.importers.base import Importer
 from hocket.corpus.importers.cuts import CutsImporter
 from hocket.corpus.importers.kaldi import KaldiImporter
@@ -18,6 +19,7 @@ IMPORTERS: dict[str, Importer] = {
     "cuts": CutsImporter(),
     "table": TableImporter(),
     "kaldi": KaldiImporter(),
+    "an4": An4Importer(),
 }
 """In the order in which they are asked whether a file is theirs; a folder must be of one alone."""
 
