@@ -11,6 +11,7 @@ from hocket.corpus.importers.an4 import An4Importer
 from hocket.corpus.importers.base import Importer
 from hocket.corpus.importers.cuts import CutsImporter
 from hocket.corpus.importers.kaldi import KaldiImporter
+from hocket.corpus.importers.librispeech import LibriSpeechImporter
 from hocket.corpus.importers.synthetic import SyntheticImporter
 from hocket.corpus.importers.table import TableImporter
 
@@ -20,6 +21,7 @@ IMPORTERS: dict[str, Importer] = {
     "table": TableImporter(),
     "kaldi": KaldiImporter(),
     "an4": An4Importer(),
+    "librispeech": LibriSpeechImporter(),
 }
 """In the order in which they are asked whether a file is theirs; a folder must be of one alone."""
 
