@@ -11,6 +11,7 @@ from hocket.corpus.importers.an4 import An4Importer
 from hocket.corpus.importers.base import Importer
 from hocket.corpus.importers.cuts import CutsImporter
 from hocket.corpus.importers.kaldi import KaldiImporter
+from hocket.corpus.importers.lhotse_recipes import LhotseRecipe
 from hocket.corpus.importers.librispeech import LibriSpeechImporter
 from hocket.corpus.importers.synthetic import SyntheticImporter
 from hocket.corpus.importers.table import TableImporter
@@ -25,7 +26,7 @@ IMPORTERS: dict[str, Importer] = {
 }
 """In the order in which they are asked whether a file is theirs; a folder must be of one alone."""
 
-FAMILIES: dict[str, Callable[[str], Importer]] = {}
+FAMILIES: dict[str, Callable[[str], Importer]] = {"lhotse": LhotseRecipe}
 """Formats that are asked for as ``FAMILY:NAME``."""
 
 
