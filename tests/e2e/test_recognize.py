@@ -75,6 +75,16 @@ def test_scores(hocket: Hocket, recognised: tuple[Path, Done], tmp_path: Path) -
     assert "WER" in hocket("score", recognised[0], "--by", "speaker").out
 
 
+def test_scores_of_normalised_texts(hocket: Hocket, tmp_path: Path) -> None:
+    hyps = tmp_path / "hyps.jsonl"
+    hyps.write_text('{"id": "a", "text": "go left", "ref": "Go, left!"}\n')
+    assert hocket("score", hyps, "--json").answer()["wer"] == 1.0
+    answer = hocket("score", hyps, "--normalise", "basic", "--json").answer()
+    assert (answer["wer"], answer["normalise"]) == (0.0, "basic")
+    assert "basic normalisation" in hocket("score", hyps, "--normalise", "basic").out
+    hocket("score", hyps, "--normalise", "whisper").refused(2, "whisper")
+
+
 def test_wrong_usage(hocket: Hocket, trained: Trained, tmp_path: Path) -> None:
     out = tmp_path / "hyps.jsonl"
     hocket("recognize", trained.folder, tmp_path / "none.wav", "--out", out).refused(2, "none.wav")

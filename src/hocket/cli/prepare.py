@@ -16,14 +16,18 @@ def prepare(
         str,
         typer.Argument(
             help="A table (.jsonl, .csv, .tsv), a folder that holds one called manifest, a lhotse manifest "
-            "of cuts, or the word synthetic.",
+            "of cuts, a Kaldi data directory, the folder of AN4 or LibriSpeech, or the word synthetic.",
             show_default=False,
         ),
     ],
     out: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
     format: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Format of SOURCE, if it is not told from it.", show_default=False),
+        typer.Option(
+            metavar="NAME",
+            help="Format of SOURCE, if it is not told from it; lhotse:NAME for lhotse's recipe NAME.",
+            show_default=False,
+        ),
     ] = None,
     tokens: Annotated[
         str, typer.Option(help="char, sentencepiece:SIZE, or a prepared folder whose tokens to use.")

@@ -15,6 +15,12 @@ def score(
     by: Annotated[
         Literal["utterance", "speaker"], typer.Option(help="What the interval is drawn over.")
     ] = "utterance",
+    normalise: Annotated[
+        Literal["none", "basic"],
+        typer.Option(
+            help="Before texts are compared. basic: lower case, no punctuation, single spaces, Unicode NFKC."
+        ),
+    ] = "none",
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to list.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
@@ -23,5 +29,5 @@ def score(
         from hocket.recognition.score import score_file
         from hocket.reports import tables
 
-        report = score_file(hyps, by=by, num_worst=worst)
+        report = score_file(hyps, by=by, normalise=normalise, num_worst=worst)
         out.give(report, lambda: tables.score(report))

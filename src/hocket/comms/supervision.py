@@ -9,8 +9,8 @@ import os
 import platform
 import signal
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -77,3 +77,22 @@ def on_signals(numbers: list[signal.Signals], action: Callable[[signal.Signals],
 
     for number in numbers:
         signal.signal(number, handler)
+
+
+@contextmanager
+def while_signals(numbers: list[signal.Signals], action: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """:func:`on_signals` within a ``with`` block; after it the signals do what they did before.
+
+    In another thread than the main one, which alone may say what signals do, they are left alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in numbers}
+    on_signals(numbers, action)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            # None: a handler that was not set from Python, which cannot be put back from here.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -60,7 +60,7 @@ def read(path: Path) -> Iterator[tuple[int, Cut | CorpusError]]:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield number, _parse(line, f"{path}:{number}")
+                    yield number, _parse_line(line, f"{path}:{number}")
     except (OSError, EOFError) as error:
         raise CorpusError(f"{path}: cannot read the manifest: {error}") from error
 
@@ -105,17 +105,21 @@ def _to_json(cut: Cut) -> dict[str, Any]:
     }
 
 
-def _parse(line: bytes, where: str) -> Cut | CorpusError:
+def _parse_line(line: bytes, where: str) -> Cut | CorpusError:
     try:
-        cut = json.loads(line)
+        return parse(json.loads(line), where)
     except ValueError as error:
         return CorpusError(f"{where}: no JSON: {error}")
+
+
+def parse(cut: dict[str, Any], where: str) -> Cut | CorpusError:
+    """A cut from the fields that lhotse's ``to_dict`` gives, or the error that says what is wrong."""
     try:
         if cut["type"] not in ("MonoCut", "MultiCut"):
             return CorpusError(f"{where}: a cut of type {cut['type']}: only MonoCut and MultiCut can be read")
         recording = cut["recording"]
-        (source,) = recording["sources"]
-        if source["type"] != "file" or recording.get("transforms"):
+        source, *others = recording["sources"]
+        if others or source["type"] != "file" or recording.get("transforms"):
             return CorpusError(f"{where}: the recording is not one plain file", "Save the audio first.")
         rate, channels = int(recording["sampling_rate"]), source["channels"]
         heard = cut["channel"]

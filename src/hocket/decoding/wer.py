@@ -1,7 +1,8 @@
 """Word and character error rates, with an interval.
 
-Words are what stands between white space, compared as they are: case and punctuation count. The
-character error rate counts the characters of the words joined by single spaces.
+Words are what stands between white space, compared as they are, so that case and punctuation count;
+or after :func:`~hocket.decoding.normalise.normalise` on both sides. The character error rate counts
+the characters of the words joined by single spaces.
 
 The interval is a bootstrap over utterances or over speakers (whose utterances err together, so that
 the interval is wider and more honest): Bisani & Ney, "Bootstrap estimates for confidence intervals
@@ -20,6 +21,8 @@ from rapidfuzz.distance import Levenshtein
 
 from hocket.core import seeds
 from hocket.core.errors import CorpusError, UsageError
+from hocket.decoding.normalise import Normalisation
+from hocket.decoding.normalise import normalise as normalised
 
 I64 = npt.NDArray[np.int64]
 Unit = Literal["utterance", "speaker"]
@@ -89,8 +92,10 @@ class ScoreReport:
     num_drawn: int
     """How many of them there are: utterances or speakers."""
     confidence: float
+    normalise: Normalisation
+    """What was done to references and hypotheses before they were compared."""
     worst: tuple[UtteranceErrors, ...]
-    """The utterances with the most errors, worst first."""
+    """The utterances with the most errors, worst first; their texts as they were compared."""
 
 
 def edits(ref: Sequence[Hashable], hyp: Sequence[Hashable]) -> Edits:
@@ -108,6 +113,7 @@ def score(
     utterances: Iterable[Scored],
     *,
     by: Unit = "utterance",
+    normalise: Normalisation = "none",
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -129,13 +135,14 @@ def score(
         if utterance.ref is None:
             num_without_ref += 1
             continue
-        ref_words, hyp_words = utterance.ref.split(), utterance.hyp.split()
+        ref, hyp = normalised(utterance.ref, normalise), normalised(utterance.hyp, normalise)
+        ref_words, hyp_words = ref.split(), hyp.split()
         words = edits(ref_words, hyp_words)
         ref_chars, hyp_chars = " ".join(ref_words), " ".join(hyp_words)
         char_errors = Levenshtein.distance(ref_chars, hyp_chars)
         counts = (words.insertions, words.deletions, words.substitutions)
         rows.append((*counts, len(ref_words), char_errors, len(ref_chars)))
-        scored.append(utterance)
+        scored.append(Scored(utterance.id, hyp, ref, utterance.speaker))
         units.append(_unit(utterance, by))
     table = np.array(rows, np.int64).reshape(-1, 6)
     insertions, deletions, substitutions, num_words, char_errors, num_chars = table.sum(axis=0).tolist()
@@ -167,6 +174,7 @@ def score(
         by=by,
         num_drawn=len(errors_D),
         confidence=confidence,
+        normalise=normalise,
         worst=tuple(_errors_of(scored[n], int(errors_N[n]), int(words_N[n])) for n in wrong[:num_worst]),
     )
 

@@ -6,18 +6,26 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hocket.core.errors import CorpusError
-from hocket.decoding import wer
+from hocket.decoding import Normalisation, wer
 from hocket.recognition import hypotheses
 from hocket.recognition.hypotheses import Hypothesis
 
 
-def score(found: Iterable[Hypothesis], *, by: wer.Unit = "utterance", num_worst: int = 10) -> wer.ScoreReport:
+def score(
+    found: Iterable[Hypothesis],
+    *,
+    by: wer.Unit = "utterance",
+    normalise: Normalisation = "none",
+    num_worst: int = 10,
+) -> wer.ScoreReport:
     """WER and CER with an interval; see :func:`hocket.decoding.wer.score`."""
     scored = (wer.Scored(h.id, h.text, h.ref, h.speaker) for h in found)
-    return wer.score(scored, by=by, num_worst=num_worst)
+    return wer.score(scored, by=by, normalise=normalise, num_worst=num_worst)
 
 
-def score_file(path: Path, *, by: wer.Unit = "utterance", num_worst: int = 10) -> wer.ScoreReport:
+def score_file(
+    path: Path, *, by: wer.Unit = "utterance", normalise: Normalisation = "none", num_worst: int = 10
+) -> wer.ScoreReport:
     """Score ``hyps.jsonl``.
 
     Raises :class:`UsageError` when the file cannot be read or the interval cannot be drawn as asked,
@@ -26,6 +34,6 @@ def score_file(path: Path, *, by: wer.Unit = "utterance", num_worst: int = 10) -
     """
     found = hypotheses.read(path)
     try:
-        return score(found, by=by, num_worst=num_worst)
+        return score(found, by=by, normalise=normalise, num_worst=num_worst)
     except CorpusError as error:
         raise CorpusError(f"{path}: {error.message}", error.hint) from None

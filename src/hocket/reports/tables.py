@@ -125,6 +125,7 @@ def score(report: ScoreReport) -> RenderableType:
         ("deletions", f"{report.deletions:,}"),
         ("substitutions", f"{report.substitutions:,}"),
         ("utterances", f"{report.num_utterances:,}, {report.num_correct:,} of them without error"),
+        ("texts compared after", f"{report.normalise} normalisation" if report.normalise != "none" else None),
         ("without reference", f"{report.num_without_ref:,}" if report.num_without_ref else None),
     ]
     if not report.worst:

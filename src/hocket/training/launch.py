@@ -13,7 +13,7 @@ from typing import Any
 from hocket.comms import launch
 from hocket.comms.heartbeat import EXIT_HUNG, read_beats
 from hocket.comms.launch import EXIT_PEER_LOST, WorkerExit, launched_by_others
-from hocket.comms.supervision import FolderLock, on_signals
+from hocket.comms.supervision import FolderLock, while_signals
 from hocket.core import clock, events, files
 from hocket.core import recipe as recipes
 from hocket.core.errors import RecipeError, RunError, UsageError
@@ -53,7 +53,8 @@ def train(
         start(folder, settled, resume=resume)
         told = stack.enter_context(_Tail(folder.events, on_event or (lambda _event: None)))
         stack.enter_context(_Watch(folder, settled.faults.silence_seconds))
-        on_signals([signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], lambda _signal: folder.stop.touch())
+        asked = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
+        stack.enter_context(while_signals(asked, lambda _signal: folder.stop.touch()))
         _attempts(folder, settled, workers, resume)
     return told.end or {}
 

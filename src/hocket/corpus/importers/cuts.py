@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hocket.core.errors import CorpusError
 from hocket.corpus import manifest
-from hocket.corpus.importers.base import ImportContext, Imported, Item, LeftOut
+from hocket.corpus.importers.base import ImportContext, Imported, Item, LeftOut, refuse_mostly_broken
 
 _NAME = re.compile(r"cuts(?:[-_.](?P<split>[A-Za-z0-9._-]+?))?\.jsonl(?:\.gz)?$")
 
@@ -37,19 +37,21 @@ class CutsImporter:
             raise CorpusError(f"{source}: no manifest of cuts here", "Files are called cuts_SPLIT.jsonl.gz.")
         for file, split in found:
             for number, cut in manifest.read(file):
-                where = f"{file}:{number}"
-                if isinstance(cut, CorpusError):
-                    broken.append(LeftOut(None, where, "broken line", cut.message))
-                elif cut.text is None:
-                    broken.append(LeftOut(cut.id, where, "broken line", f"{where}: no text"))
-                else:
-                    items.append(_item(cut, where, split))
-        if len(broken) > len(items):
-            raise CorpusError(
-                f"{source}: {len(broken)} of {len(broken) + len(items)} lines cannot be used; the first:\n"
-                f"  {broken[0].reason}"
-            )
+                add(cut, f"{file}:{number}", split, items, broken)
+        refuse_mostly_broken(source, items, broken)
         return Imported(path.resolve().name.removesuffix(".gz").removesuffix(".jsonl"), items, broken)
+
+
+def add(
+    cut: manifest.Cut | CorpusError, where: str, split: str | None, items: list[Item], broken: list[LeftOut]
+) -> None:
+    """Put a cut among the items, or among what is broken."""
+    if isinstance(cut, CorpusError):
+        broken.append(LeftOut(None, where, "broken line", cut.message))
+    elif cut.text is None:
+        broken.append(LeftOut(cut.id, where, "broken line", f"{where}: no text"))
+    else:
+        items.append(_item(cut, where, split))
 
 
 def _item(cut: manifest.Cut, where: str, split: str | None) -> Item:

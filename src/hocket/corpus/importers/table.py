@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hocket.core.errors import CorpusError
-from hocket.corpus.importers.base import ImportContext, Imported, Item, LeftOut
+from hocket.corpus.importers.base import ImportContext, Imported, Item, LeftOut, refuse_mostly_broken
 
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".tsv")
 _NAMES = tuple("manifest" + suffix for suffix in _SUFFIXES)
@@ -53,12 +53,7 @@ class TableImporter:
                 broken.append(
                     LeftOut(str(named) if named else None, where, "broken line", f"{where}: {error}")
                 )
-        if len(broken) > len(items):
-            raise CorpusError(
-                f"{path}: {len(broken)} of {len(broken) + len(items)} lines cannot be used; the first:\n"
-                f"  {broken[0].reason}",
-                "Each line needs audio (a path) and text.",
-            )
+        refuse_mostly_broken(path, items, broken, "Each line needs audio (a path) and text.")
         name = folder.name if path.name in _NAMES else path.name.removesuffix(".gz").rsplit(".", 1)[0]
         return Imported(name, items, broken)
 
