@@ -77,7 +77,7 @@ def _equal_shares(weights: F64, num_groups: int) -> I64:
 def _fit(frames: I64, tokens: I64, edges: I64, cost: CostModel, per_step: int) -> I64:
     """Other borders, from the longest utterance to the shortest: see :func:`cut_pool`.
 
-    A step wants groups of one cost: of its first group's, and before it has one, of what it has by
+    A step wants groups of one cost: of its dearest so far, and before it has one, of what it has by
     the cut at ``edges``. What steps not begun want is scaled to what will be left for them. The short
     utterances come last, where a group can be made to fit whatever is still wanted.
     """
@@ -119,6 +119,9 @@ def _fit(frames: I64, tokens: I64, edges: I64, cost: CostModel, per_step: int) -
             owed_begun += per_step * float(costs[last])
         owed_begun -= float(wanted[step])
         lacking[step] -= 1
+        if costs[last] > wanted[step]:  # the step waits for this group, so the others may cost as much
+            owed_begun += float(lacking[step] * (costs[last] - wanted[step]))
+            wanted[step] = costs[last]
         if lacking[step] == 0:
             steps = steps[steps != step]
         start += last + 1
