@@ -32,7 +32,7 @@ def write_recipe(corpus: Path, tmp_path: Path) -> Callable[..., Path]:
 
     def write(**changes: Any) -> Path:
         path = tmp_path / "recipe.yaml"
-        path.write_text(yaml.safe_dump(small_recipe(corpus, **changes)))
+        path.write_text(yaml.safe_dump(small_recipe(**{"corpus": corpus, **changes})))
         return path
 
     return write

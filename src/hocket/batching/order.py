@@ -31,6 +31,11 @@ class Utterances(Protocol):
         ...
 
     @property
+    def speaker(self) -> npt.NDArray[np.int32]:
+        """Code of the speaker; -1 where nobody knows."""
+        ...
+
+    @property
     def block(self) -> npt.NDArray[np.int32]:
         """Block number, non-decreasing from 0 without gaps."""
         ...

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hocket.batching.cut import cut_pool, deal_to_steps
 from hocket.batching.order import EpochOrder, Utterances, block_starts
+from hocket.batching.partition import PARTITIONS, Pool
 from hocket.batching.settings import BatchSettings
 from hocket.core.cost import CostModel
 from hocket.core.errors import CorpusError
@@ -26,6 +26,8 @@ from hocket.corpus.augment import draw_speed
 from hocket.corpus.features import HOP
 
 _POOLS_KEPT = 2
+_RULES = 2
+"""Raised when the same settings come to cut other micro-batches: part of the fingerprint."""
 
 
 class BatchPlan:
@@ -47,13 +49,18 @@ class BatchPlan:
             raise CorpusError(
                 "the training part of the corpus is empty", "See left_out.jsonl in the corpus folder."
             )
+        if settings.partition == "by_speaker" and int(utterances.speaker.max()) < 0:
+            raise CorpusError(
+                "batch.partition: by_speaker, but the corpus names no speakers",
+                "Choose another partition, or prepare the corpus from a source that has them.",
+            )
         self._block_starts = block_starts(utterances.block)
         seconds = float(utterances.num_samples.sum(dtype=np.int64)) / SAMPLE_RATE
         # The speed factor changes how much audio there is: its mean effect belongs to the size of a step.
         seconds *= float(np.mean([100.0 / percent for percent in self._percents]))
         wanted = max(1, round(seconds / settings.seconds))
-        self.num_pools = max(1, round(wanted / settings.pool_steps))
-        self.steps_per_pool = min(wanted, settings.pool_steps) if self.num_pools == 1 else settings.pool_steps
+        self.num_pools = max(1, wanted // settings.pool_steps)
+        self.steps_per_pool = round(wanted / self.num_pools)
         self._orders: OrderedDict[int, EpochOrder] = OrderedDict()
         self._pools: OrderedDict[tuple[int, int], list[list[MicroBatchSpec]]] = OrderedDict()
 
@@ -80,6 +87,7 @@ class BatchPlan:
     def fingerprint(self, corpus: str) -> str:
         """What decides the sequence of batches, as one hash: a run resumes only under the same one."""
         decides = {
+            "rules": _RULES,
             "corpus": corpus,
             "seed": self._seed,
             "settings": self._settings.model_dump(mode="json", exclude={"cost"}),
@@ -114,27 +122,31 @@ class BatchPlan:
             drawn = speed == percent
             frames[drawn] = perturbed_samples(num_samples[drawn], percent) // HOP
         tokens = np.asarray(self._utterances.num_tokens)[rows].astype(np.int64)
-
-        per_step = self._settings.micro_batches_per_step
-        salt = key("cut", self._seed, epoch, pool)
-        parts = cut_pool(frames, tokens, keys, self._cost, self.steps_per_pool * per_step, salt)
+        speakers = np.asarray(self._utterances.speaker)[rows].astype(np.int64)
         multiple = self._settings.frame_multiple
-        longest = np.array([-(-frames[part].max(initial=0) // multiple) * multiple for part in parts])
-        most = np.array([tokens[part].max(initial=0) for part in parts])
-        costs = self._cost.micro_batch([len(part) for part in parts], longest, most)
+        cut = Pool(-(-frames // multiple) * multiple, tokens, keys, speakers)
+        steps = PARTITIONS[self._settings.partition](
+            cut,
+            self.steps_per_pool,
+            self._settings.micro_batches_per_step,
+            self._cost,
+            key("cut", self._seed, epoch, pool),
+        )
         return [
             [
                 MicroBatchSpec(
                     index=index,
-                    rows=rows[parts[number]],
-                    speed_percent=speed[parts[number]],
-                    num_frames=int(longest[number]),
-                    num_tokens=int(most[number]),
-                    total_frames=int(frames[parts[number]].sum()),
-                    total_tokens=int(tokens[parts[number]].sum()),
-                    cost=float(costs[number]),
+                    rows=rows[part],
+                    speed_percent=speed[part],
+                    num_frames=int(cut.num_frames[part].max(initial=0)),
+                    num_tokens=int(tokens[part].max(initial=0)),
+                    total_frames=int(frames[part].sum()),
+                    total_tokens=int(tokens[part].sum()),
+                    cost=float(predicted),
                 )
-                for index, number in enumerate(step)
+                for index, (part, predicted) in enumerate(
+                    zip(parts, cut.costs(parts, self._cost), strict=True)
+                )
             ]
-            for step in deal_to_steps(costs, per_step, salt)
+            for parts in steps
         ]

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from hocket.batching.partition import PartitionName
 from hocket.core.cost import CostModel
 from hocket.core.recipe import Section
 
@@ -34,11 +35,16 @@ class BatchSettings(Section):
     """Micro-batches of a step. Balance is perfect for worker counts that divide it."""
 
     pool_steps: int = Field(default=32, ge=1)
-    """Steps cut from one pool. Larger pools pad less; smaller ones mix more."""
+    """Steps cut from one pool, at least (an epoch is divided evenly). Larger pools pad less and wait less;
+    smaller ones mix more."""
 
     frame_multiple: int = Field(default=8, ge=1)
     """Micro-batches are padded to a multiple of so many feature frames: fewer distinct shapes, for
     which libraries prepare kernels, and aligned ones."""
+
+    partition: PartitionName = "by_cost"
+    """Who shares a micro-batch and a step; the others than ``by_cost`` are for studies:
+    :mod:`hocket.batching.partition`."""
 
     cost: CostSettings | Literal["model", "measured"] = "model"
     """``model``: from the operations of the model, the same everywhere. ``measured``: fitted on

@@ -27,6 +27,8 @@ class TrainingView:
         kind = event.get("event")
         if kind == "start":
             self._start(event)
+        elif kind == "init":
+            self._progress.say(f"weights of {event['source']}; head: {event['head']}")
         elif kind == "step":
             self._step(event)
         elif kind == "validation":

@@ -45,13 +45,9 @@ def load(folder: Path) -> FastConformerCTC:
 
     Raises :class:`CheckpointError` for files that are missing, torn, altered or of another model.
     """
-    document = read_config(folder)
-    try:
-        config = ModelConfig.model_validate(document["model"])
-    except (KeyError, ValidationError) as error:
-        raise CheckpointError(f"{folder / CONFIG}: not the configuration of a model: {error}") from error
+    config = load_config(folder)
     weights = tensors.read(folder)
-    if files.sha256(folder / tensors.WEIGHTS) != document.get("weights_sha256"):
+    if files.sha256(folder / tensors.WEIGHTS) != read_config(folder).get("weights_sha256"):
         raise CheckpointError(
             f"{folder / tensors.WEIGHTS}: not the weights that {CONFIG} was written with",
             "Copy the folder again, both files from the same run.",
@@ -59,6 +55,14 @@ def load(folder: Path) -> FastConformerCTC:
     model = FastConformerCTC(config)
     tensors.take_over(model, weights, folder / tensors.WEIGHTS)
     return model.eval()
+
+
+def load_config(folder: Path) -> ModelConfig:
+    """:class:`ModelConfig` of a model folder; raises :class:`CheckpointError`."""
+    try:
+        return ModelConfig.model_validate(read_config(folder)["model"])
+    except (KeyError, ValidationError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: not the configuration of a model: {error}") from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from hocket.planning.fit import fit_cost
 from hocket.sync import make_strategy
 from hocket.training import checkpoint_store
 from hocket.training.checkpointer import Checkpointer, restore
+from hocket.training.fine_tuning import Source, freeze
 from hocket.training.folder import RunFolder
 from hocket.training.journal import Journal
 from hocket.training.optimiser import make_optimiser
@@ -51,6 +52,11 @@ def assemble(
     index = CorpusIndex.open(recipe.corpus, "train")
     config = recipe.model.with_tokens(tokens.vocab_size, recipe.features.num_mel_bins)
     model = build(config, recipe.seed)
+    last = _last_checkpoint(folder, mesh) if resume else None
+    begun_with = None
+    if recipe.init is not None and last is None:
+        begun_with = Source.find(recipe.init, [Path.cwd()]).take_over(model, tokens)
+    num_frozen = freeze(model, recipe.freeze)
     replica = apply(model, mesh.layout, device, precision=recipe.precision, bucket_mb=recipe.sync.bucket_mb)
     recipe, cost = _settle_cost(recipe, folder, replica, workload.cost(config), mesh)
     plan = BatchPlan(
@@ -63,7 +69,6 @@ def assemble(
     sync.attach(replica)
 
     progress = Progress(fingerprint=plan.fingerprint(index.fingerprint))
-    last = _last_checkpoint(folder, mesh) if resume else None
     if last is not None:
         progress = _take_up(last, progress, replica, optimiser)
 
@@ -108,9 +113,12 @@ def assemble(
         precision=recipe.precision,
         exact=recipe.numerics.exact,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        num_frozen=num_frozen,
         num_utterances=len(index),
         machine=describe(),
     )
+    if begun_with is not None:
+        journal.write("init", **begun_with)
     return trainer
 
 

@@ -20,6 +20,7 @@ from hocket.core.errors import RecipeError, RunError, UsageError
 from hocket.core.events import Event
 from hocket.corpus.index import CorpusIndex
 from hocket.training import checkpoint_store
+from hocket.training.fine_tuning import Source
 from hocket.training.folder import RunFolder
 from hocket.training.recipe import TrainRecipe
 
@@ -79,18 +80,25 @@ def join(recipe: Path, *, run: Path, resume: bool = False, overrides: Sequence[s
 
 
 def resolve(recipe: Path, overrides: Sequence[str]) -> TrainRecipe:
-    """Read a recipe, and find its corpus: beside the working folder, or beside the recipe."""
+    """Read a recipe, and find its corpus and weights: below the working folder, or beside the recipe."""
     read = recipes.load(recipe, TrainRecipe, overrides)
-    for base in (Path.cwd(), recipe.resolve().parent):
-        corpus = (base / read.corpus).resolve()
-        if (corpus / "corpus.json").exists():
-            settled = read.model_copy(update={"corpus": corpus})
-            CorpusIndex.open(corpus, "train")
-            return settled
-    raise RecipeError(
-        f"{recipe}: corpus: {read.corpus} is no prepared corpus",
-        f"Make one: hocket prepare SOURCE {read.corpus}",
-    )
+    bases = (Path.cwd(), recipe.resolve().parent)
+    found = [
+        folder for base in bases if ((folder := (base / read.corpus).resolve()) / "corpus.json").exists()
+    ]
+    if not found:
+        raise RecipeError(
+            f"{recipe}: corpus: {read.corpus} is no prepared corpus",
+            f"Make one: hocket prepare SOURCE {read.corpus}",
+        )
+    settled: dict[str, Any] = {"corpus": found[0]}
+    CorpusIndex.open(found[0], "train")
+    if read.init is not None:
+        source = Source.find(read.init, bases)
+        settled["init"] = source.init
+        if "model" not in read.model_fields_set:
+            settled["model"] = source.config()
+    return read.model_copy(update=settled)
 
 
 def start(folder: RunFolder, recipe: TrainRecipe, *, resume: bool) -> None:

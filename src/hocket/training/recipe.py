@@ -92,6 +92,13 @@ class TrainRecipe(Section):
     threads: int = Field(default=1, ge=1)
     """Threads of a worker. Workers, not threads, are how hocket uses many cores."""
 
+    init: str | None = None
+    """Weights to begin with: the folder of a run or model, or ``hf:`` and a folder in Hugging Face's
+    format. Without a ``model`` section the model is theirs."""
+
+    freeze: tuple[str, ...] = ()
+    """Patterns of names of parameters that stay as they are."""
+
     model: ModelConfig = ModelConfig.model_validate({"preset": "tiny"})
     features: FeatureSettings = FeatureSettings()
     augment: AugmentSettings = AugmentSettings()
