@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from hocket.core import seeds
+from hocket.hardware.device import cpu_name
 from hocket.model.dropout import DropoutMasks, Site, dropout, keep_scale
 
 RATE = 0.1
@@ -93,7 +94,7 @@ def report(rounds: int) -> str:
         "",
         f"- date: {datetime.date.today().isoformat()}",
         f"- command: `python benchmarks/dropout_generators.py --rounds {rounds}`",
-        f"- machine: {_processor()}, one thread",
+        f"- machine: {cpu_name()}, one thread",
         f"- versions: Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}",
         f"- rate {RATE}; microseconds, minimum of {rounds} rounds in which the candidates take turns",
         "",
@@ -120,15 +121,6 @@ def _masks(rows: int, frames: int) -> DropoutMasks:
 
 def _name(dtype: torch.dtype) -> str:
     return {torch.float32: "fp32", torch.bfloat16: "bf16"}[dtype]
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ import torch
 import transformers
 
 from hocket.core.work import MicroBatch
+from hocket.hardware.device import cpu_name
 from hocket.model import FastConformerCTC, ModelConfig, build
 from hocket.model.presets import PRESETS
 
@@ -113,7 +114,7 @@ def report(presets: list[str], rounds: int) -> str:
         "",
         f"- date: {datetime.date.today().isoformat()}",
         f"- command: `python benchmarks/train_step.py --preset {' '.join(presets)} --rounds {rounds}`",
-        f"- machine: {_processor()}, one thread",
+        f"- machine: {cpu_name()}, one thread",
         f"- versions: Python {platform.python_version()}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}",
         f"- {NUM_UTTERANCES} utterances of {NUM_FRAMES} feature frames and {NUM_TOKENS} tokens",
@@ -131,15 +132,6 @@ def report(presets: list[str], rounds: int) -> str:
                 f"| {preset} | {count / 1e6:.2f} M | {precision} | {mine:.0f} | {other:.0f} | {ratio:.2f} |"
             )
     return "\n".join(lines) + "\n"
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ def describe() -> dict[str, object]:
     """What a result must carry about the machine: processor, cores, accelerators, versions."""
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "accelerators": devices,
@@ -54,7 +54,8 @@ def describe() -> dict[str, object]:
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor's name, as the system tells it."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():

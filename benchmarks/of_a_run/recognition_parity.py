@@ -1,6 +1,6 @@
 """The same transcripts for any number of workers, and how far batch sizes change them.
 
-python benchmarks/recognition_parity.py RUN INPUT... [--out benchmarks/results/NAME.md]
+python benchmarks/of_a_run/recognition_parity.py RUN INPUT... [--out benchmarks/results/NAME.md]
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
             )
             print(rows[-1], flush=True)
     if options.out is not None:
-        command = f"`python benchmarks/recognition_parity.py RUN {' '.join(options.inputs)}`"
+        command = f"`python benchmarks/of_a_run/recognition_parity.py RUN {' '.join(options.inputs)}`"
         machine = json.dumps(describe())
         head = (
             f"# Transcripts over workers and batch sizes\n\n{command}, {datetime.date.today()}; {machine}\n"
