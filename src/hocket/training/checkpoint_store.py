@@ -28,6 +28,7 @@ Tensors = dict[str, torch.Tensor]
 _PREFIX = "step-"
 _CHECKSUMS = "checksums.json"
 _PROGRESS = "progress.json"
+_GO_ON = "Remove this checkpoint's folder, and --resume goes on from the one before."
 
 
 def folder_for(root: Path, step: int) -> Path:
@@ -71,9 +72,9 @@ def verify(folder: Path) -> None:
     for name, expected in sums.items():
         path = folder / name
         if not path.is_file():
-            raise CheckpointError(f"{path}: missing from the checkpoint")
+            raise CheckpointError(f"{path}: missing from the checkpoint", _GO_ON)
         if files.sha256(path) != expected:
-            raise CheckpointError(f"{path}: altered or damaged (its SHA-256 differs)")
+            raise CheckpointError(f"{path}: altered or damaged (its SHA-256 differs)", _GO_ON)
 
 
 def read_progress(folder: Path) -> dict[str, Any]:
