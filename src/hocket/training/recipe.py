@@ -15,6 +15,7 @@ from hocket.corpus.loading import LoadingSettings
 from hocket.model.config import ModelConfig
 from hocket.parallel.precision import Precision
 from hocket.sync import SyncSettings
+from hocket.training.averaging import EmaSettings
 
 
 class OptimiserSettings(Section):
@@ -105,6 +106,7 @@ class TrainRecipe(Section):
     loading: LoadingSettings = LoadingSettings()
     batch: BatchSettings = BatchSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
+    ema: EmaSettings = EmaSettings()
     sync: SyncSettings = SyncSettings()
     numerics: NumericsSettings = NumericsSettings()
     validation: ValidationSettings = ValidationSettings()

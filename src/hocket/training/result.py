@@ -12,7 +12,15 @@ from hocket.training.trainer import Trainer
 
 
 def write_result(trainer: Trainer) -> dict[str, Any]:
-    """Write ``model/`` and ``summary.json``; on rank 0, after the last step."""
+    """Write ``model/`` and ``summary.json``; on rank 0, after the last step.
+
+    The model's weights are their average, where one is kept.
+    """
+    with trainer.average.in_place():
+        return _write(trainer)
+
+
+def _write(trainer: Trainer) -> dict[str, Any]:
     recipe, progress, model = trainer.recipe, trainer.progress, trainer.replica.model
     assert isinstance(model, FastConformerCTC)
     store.save(trainer.folder.model, model, {"features": recipe.features.model_dump(mode="json")})
@@ -24,6 +32,7 @@ def write_result(trainer: Trainer) -> dict[str, Any]:
         "layout": f"dp_replicate={trainer.communicator.world_size}",
         "precision": recipe.precision,
         "exact": recipe.numerics.exact,
+        "ema_decay": recipe.ema.decay,
         "wall_seconds": round(wall, 3),
         "audio_seconds": round(progress.audio_seconds, 3),
         "audio_per_second": round(progress.audio_seconds / wall, 3) if wall > 0 else 0.0,

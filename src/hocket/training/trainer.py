@@ -18,6 +18,7 @@ from hocket.core.errors import RunError
 from hocket.core.protocols import PendingReport, RankPart, Replica, SyncStrategy, utterance_digest
 from hocket.core.work import GlobalBatch, MicroBatch
 from hocket.corpus.loading import Loader, Work
+from hocket.training.averaging import Average
 from hocket.training.checkpointer import Checkpointer, collect
 from hocket.training.folder import RunFolder
 from hocket.training.journal import Journal
@@ -49,6 +50,7 @@ class Trainer:
     replica: Replica
     sync: SyncStrategy
     optimiser: torch.optim.Optimizer
+    average: Average
     validation: Validation | None
     checkpointer: Checkpointer
     journal: Journal
@@ -108,6 +110,8 @@ class Trainer:
         self.heartbeat.beat(WAITING)
         with watch.time("agreement"):
             report = self.sync.step(self.optimiser, part)
+        with watch.time("compute"):
+            self.average.update(batch.step)
         return _Taken(batch, report, watch.take())
 
     def _settle(self) -> bool:
@@ -162,7 +166,8 @@ class Trainer:
         progress.wer = None
         if self.validation is not None and self._validates(step) and not stop:
             self.heartbeat.beat("validating")
-            found = self.validation.run(self.replica.model)
+            with self.average.in_place():
+                found = self.validation.run(self.replica.model)
             progress.wer = found.wer
             self.journal.write("validation", step=step, **asdict(found))
         best = progress.wer is not None and progress.wer < progress.best_wer
@@ -170,7 +175,7 @@ class Trainer:
             progress.best_wer = progress.wer
         if (stop or self._saves(step) or best) and self.sync.consistent_point():
             self.heartbeat.beat("saving")
-            tensors = collect(self.replica.model, self.optimiser, self.sync.state_dict())
+            tensors = collect(self.replica.model, self.optimiser, self.sync.state_dict(), self.average)
             self.checkpointer.save(step, tensors, progress.as_dict())
 
     def _validates(self, step: int) -> bool:
