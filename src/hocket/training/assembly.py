@@ -136,10 +136,10 @@ def _validation(
 ) -> Validation | None:
     split = recipe.validation.split
     if not (recipe.corpus / split).is_dir():
-        if recipe.validation.every_steps:
+        if recipe.validation.every_steps or recipe.validation.takes_best:
             raise CorpusError(
                 f"{recipe.corpus}: no split {split!r} to validate on",
-                "Prepare the corpus with one, or set validation.every_steps to 0.",
+                "Prepare the corpus with one, or set validation.every_steps to 0 and take to last.",
             )
         return None
     index = CorpusIndex.open(recipe.corpus, split)

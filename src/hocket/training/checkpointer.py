@@ -80,11 +80,13 @@ class Checkpointer:
         self._on_done(step, self._failure)
 
     def _prune(self) -> None:
-        """Keep the last ones, and those with the lowest WER among the validated."""
+        """Keep the last ones, and those with the lowest metric among the validated."""
         folders = store.whole_checkpoints(self._root)
         keep = set(folders[-self._settings.keep_last :])
         validated = [
-            (wer, folder) for folder in folders if (wer := store.read_progress(folder).get("wer")) is not None
+            (metric, folder)
+            for folder in folders
+            if (metric := store.read_progress(folder).get("metric")) is not None
         ]
         keep.update(folder for _, folder in sorted(validated)[: self._settings.keep_best])
         for folder in folders:
