@@ -25,6 +25,7 @@ from hocket.parallel import apply
 from hocket.planning.fit import fit_cost
 from hocket.sync import make_strategy
 from hocket.training import checkpoint_store
+from hocket.training.averaging import Average, make_average
 from hocket.training.checkpointer import Checkpointer, restore
 from hocket.training.fine_tuning import Source, freeze
 from hocket.training.folder import RunFolder
@@ -67,10 +68,11 @@ def assemble(
         recipe.sync, replicas, max_grad_norm=recipe.optimiser.max_grad_norm, exact=recipe.numerics.exact
     )
     sync.attach(replica)
+    average = make_average(replica.model, recipe.ema)
 
     progress = Progress(fingerprint=plan.fingerprint(index.fingerprint))
     if last is not None:
-        progress = _take_up(last, progress, replica, optimiser)
+        progress = _take_up(last, progress, replica, optimiser, average)
 
     attempt = 1 + max((int(event["attempt"]) for event in events.read(folder.events)), default=0)
     replicas.barrier()  # every rank has counted the attempts before the first event of this one
@@ -104,6 +106,7 @@ def assemble(
         replica=replica,
         sync=sync,
         optimiser=optimiser,
+        average=average,
         validation=_validation(recipe, tokens, cost, mesh, device),
         checkpointer=Checkpointer(folder.checkpoints, recipe.checkpoint, on_checkpoint),
         journal=journal,
@@ -120,6 +123,7 @@ def assemble(
         micro_batches_per_step=recipe.batch.micro_batches_per_step,
         precision=recipe.precision,
         exact=recipe.numerics.exact,
+        ema_decay=recipe.ema.decay,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         num_frozen=num_frozen,
         num_utterances=len(index),
@@ -140,10 +144,10 @@ def _validation(
 ) -> Validation | None:
     split = recipe.validation.split
     if not (recipe.corpus / split).is_dir():
-        if recipe.validation.every_steps:
+        if recipe.validation.every_steps or recipe.validation.takes_best:
             raise CorpusError(
                 f"{recipe.corpus}: no split {split!r} to validate on",
-                "Prepare the corpus with one, or set validation.every_steps to 0.",
+                "Prepare the corpus with one, or set validation.every_steps to 0 and take to last.",
             )
         return None
     index = CorpusIndex.open(recipe.corpus, split)
@@ -195,10 +199,14 @@ def _last_checkpoint(folder: RunFolder, mesh: Mesh) -> Path | None:
 
 
 def _take_up(
-    checkpoint: Path, fresh: Progress, replica: Replica, optimiser: torch.optim.Optimizer
+    checkpoint: Path,
+    fresh: Progress,
+    replica: Replica,
+    optimiser: torch.optim.Optimizer,
+    average: Average,
 ) -> Progress:
     saved = Progress.from_dict(checkpoint_store.read_progress(checkpoint))
-    restore(checkpoint, replica.model, optimiser)
+    restore(checkpoint, replica.model, optimiser, average)
     if saved.fingerprint != fresh.fingerprint:
         raise CheckpointError(
             f"{checkpoint}: taken under another plan of batches",
