@@ -27,7 +27,15 @@ import lhotse
 import numpy as np
 import torch
 from balancing import lengths
-from balancing.sections import Answer, Case, draw, measured_section, millions_section, section
+from balancing.sections import (
+    INTRODUCTION,
+    Answer,
+    Case,
+    draw,
+    measured_section,
+    millions_section,
+    section,
+)
 from balancing.ways import Epoch, Ours, Theirs, as_cuts
 
 from hocket.core.cost import CostModel
@@ -130,7 +138,10 @@ def main() -> None:
         f"lhotse {lhotse.__version__}",
         f"- predicted cost: the tiny preset's, `{json.dumps(cost.as_dict())}`",
         "",
+        INTRODUCTION,
     ]
+    if options.out and options.only is None:
+        lines += [f"![Time lost by number of ranks]({options.out.with_suffix('.svg').name})", ""]
     found = cases(options)
     answers = [(case, run(case, cost, options.only == "ours")) for case in found]
     for case, answer in answers:

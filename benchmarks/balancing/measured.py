@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from balancing.lengths import Lengths
@@ -24,7 +24,7 @@ from hocket.parallel.precision import Precision
 from hocket.planning.fit import fit_cost
 
 VOCAB_SIZE = 32
-ROUNDS = 5
+ROUNDS, MORE_ROUNDS = 5, 15
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,9 @@ class Measured:
     cost: CostModel
     degree: int
     predicted: list[float]
-    measured: list[float]
-    noise: list[float]
+    measured: dict[int, list[float]]
+    """By how many rounds the least is of."""
+    noise: dict[int, list[float]]
     """The same with one micro-batch, measured again and again, in the place of all of a step."""
     off: list[float]
     """Measured over predicted seconds of every micro-batch."""
@@ -52,9 +53,9 @@ def measure(
 ) -> list[Measured]:
     """Cut by a fitted cost, as ``batch.cost: measured`` does, and time every micro-batch of some steps.
 
-    Each counts with the least processor time of :data:`ROUNDS` rounds, in which the micro-batches of a
-    step take turns; processor time, since a machine does more than one thing. Steps are spread evenly
-    over the epoch. The features are noise: no part of the time looks at them.
+    Each counts with the least processor time of :data:`ROUNDS` rounds (and of :data:`MORE_ROUNDS`), in
+    which the micro-batches of a step take turns; processor time, since a machine does more than one
+    thing. Steps are spread evenly over the epoch. The features are noise: no part of the time looks at them.
     """
     config = ModelConfig(preset=preset, vocab_size=VOCAB_SIZE)
     replica = apply(build(config, seed=0), Layout(), torch.device("cpu"), precision=precision)
@@ -67,7 +68,7 @@ def measure(
         specs = plan.global_batch(int(step)).micro_batches
         batches = [_tensors(spec, lengths, config.num_mel_bins) for spec in specs]
         costs = [spec.cost for spec in specs]
-        steps.append((costs, _least(replica, batches), _least(replica, [batches[0]] * len(batches))))
+        steps.append((costs, _times(replica, batches), _times(replica, [batches[0]] * len(batches))))
     found = []
     for degree in degrees:
         shares = [assign(costs, degree) for costs, _, _ in steps]
@@ -78,24 +79,38 @@ def measure(
                 cost=cost,
                 degree=degree,
                 predicted=[imbalance(costs, share) for (costs, _, _), share in dealt],
-                measured=[imbalance(took, share) for (_, took, _), share in dealt],
-                noise=[imbalance(same, share) for (_, _, same), share in dealt],
-                off=[b / a for costs, took, _ in steps for a, b in zip(costs, took, strict=True)],
+                measured={
+                    rounds: [imbalance(_least(took, rounds), share) for (_, took, _), share in dealt]
+                    for rounds in (ROUNDS, MORE_ROUNDS)
+                },
+                noise={
+                    rounds: [imbalance(_least(same, rounds), share) for (_, _, same), share in dealt]
+                    for rounds in (ROUNDS, MORE_ROUNDS)
+                },
+                off=[
+                    b / a
+                    for costs, took, _ in steps
+                    for a, b in zip(costs, _least(took, MORE_ROUNDS), strict=True)
+                ],
             )
         )
     return found
 
 
-def _least(replica: Replica, batches: list[MicroBatch]) -> list[float]:
-    """Least processor seconds of each, taking turns."""
-    least = [math.inf] * len(batches)
-    for _ in range(ROUNDS):
+def _times(replica: Replica, batches: list[MicroBatch]) -> npt.NDArray[np.float64]:
+    """Processor seconds by round and micro-batch; they take turns."""
+    times = np.empty((MORE_ROUNDS, len(batches)))
+    for row in times:
         for place, batch in enumerate(batches):
             begun = time.thread_time()
             float(replica.forward_backward([batch])[0].loss)
-            least[place] = min(least[place], time.thread_time() - begun)
+            row[place] = time.thread_time() - begun
     replica.zero_grad()
-    return least
+    return times
+
+
+def _least(times: npt.NDArray[np.float64], rounds: int) -> list[float]:
+    return [float(least) for least in times[:rounds].min(0)]
 
 
 def _tensors(spec: MicroBatchSpec, lengths: Lengths, num_mel_bins: int) -> MicroBatch:

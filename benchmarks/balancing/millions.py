@@ -1,7 +1,7 @@
 """A plan over millions of utterances, in a process of its own: how soon, and how much memory.
 
 python benchmarks/balancing/millions.py write FOLDER COUNT
-python benchmarks/balancing/millions.py read FOLDER STEP      (STEP: a number, or middle)
+python benchmarks/balancing/millions.py read FOLDER STEP SETTINGS
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ import numpy as np
 NAMES = ("num_samples", "num_tokens", "speaker", "block", "key")
 
 
-def run(folder: Path, count: int) -> dict[str, dict[str, float]]:
-    """What a fresh process needs for the first batch, and another for one in mid-epoch (a resume)."""
-    found = {}
+def run(
+    folder: Path, count: int, settings: list[dict[str, float]]
+) -> list[tuple[str, str, dict[str, float]]]:
+    """(settings, step, what a fresh process needs to it): the first, and one in mid-epoch (a resume)."""
+    found = []
     subprocess.run([sys.executable, __file__, "write", str(folder), str(count)], check=True)
-    for step in ("0", "middle"):
-        done = subprocess.run(
-            [sys.executable, __file__, "read", str(folder), step], check=True, capture_output=True, text=True
-        )
-        found[step] = json.loads(done.stdout)
+    for one in settings:
+        for step in ("first", "middle"):
+            command = [sys.executable, __file__, "read", str(folder), step, json.dumps(one)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            said = ", ".join(f"{name} {value:g}" for name, value in one.items()) or "default settings"
+            found.append((said, step, json.loads(done.stdout)))
     return found
 
 
@@ -39,7 +42,7 @@ def write(folder: Path, count: int) -> None:
         np.save(folder / f"{name}.npy", getattr(columns, name))
 
 
-def read(folder: Path, step: str) -> dict[str, float]:
+def read(folder: Path, step: str, settings: dict[str, float]) -> dict[str, float]:
     """Seconds to a plan and one batch of it, and MB above what the process had before."""
     sys.path.insert(0, str(Path(__file__).parent.parent))
     from balancing import lengths
@@ -47,12 +50,12 @@ def read(folder: Path, step: str) -> dict[str, float]:
     from hocket.model import ModelConfig, workload
 
     cost = workload.cost(ModelConfig(preset="tiny", vocab_size=32))
-    BatchSettings()
+    batch = BatchSettings.model_validate(settings)
     before = _memory()
     begun = time.perf_counter()
     columns = lengths.Lengths(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in NAMES})
-    plan = BatchPlan(columns, BatchSettings(), cost, seed=0, speed_percents=(90, 100, 110))
-    plan.global_batch(plan.steps_per_epoch // 2 if step == "middle" else int(step))
+    plan = BatchPlan(columns, batch, cost, seed=0, speed_percents=(90, 100, 110))
+    plan.global_batch(plan.steps_per_epoch // 2 if step == "middle" else 0)
     seconds = time.perf_counter() - begun
     after = _memory()
     begun = time.perf_counter()
@@ -79,4 +82,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "write":
         write(Path(sys.argv[2]), int(sys.argv[3]))
     else:
-        sys.stdout.write(json.dumps(read(Path(sys.argv[2]), sys.argv[3])))
+        sys.stdout.write(json.dumps(read(Path(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4]))))

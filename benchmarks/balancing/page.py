@@ -13,7 +13,9 @@ svg { background: #fff } text { font: 10px sans-serif; fill: #222 } .unit { fill
 polyline.line-a { stroke: #0b6e4f } circle.line-a { fill: #0b6e4f }
 polyline.line-b { stroke: #c1440e } circle.line-b { fill: #c1440e }
 polyline.line-faint { stroke: #888; stroke-width: 1.5 } circle.line-faint { fill: #888 }
-text.line-a { fill: #0b6e4f } text.line-b { fill: #c1440e } text.line-faint { fill: #666 }
+polyline.line-c { stroke: #6db59b; stroke-dasharray: 4 3 } circle.line-c { fill: #6db59b }
+text.line-a { fill: #0b6e4f } text.line-b { fill: #c1440e }
+text.line-c { fill: #4b9178 } text.line-faint { fill: #666 }
 """
 
 
@@ -28,7 +30,7 @@ def picture(charts: Sequence[tuple[str, str, Sequence[Series]]], x_label: str) -
     parts, top = [], 0.0
     width = 360.0
     for title, unit, lines in charts:
-        drawn = line_chart(lines, title=title, x_label=x_label, y_label=unit)
+        drawn = line_chart(lines, title=title, x_label=x_label, y_label=unit, from_zero=True)
         found = re.search(r'<svg viewBox="0 0 ([\d.]+) ([\d.]+)"[^>]*>(.*?)</svg>', drawn, re.DOTALL)
         if found is None:
             raise ValueError(f"{title}: no drawing")
@@ -37,7 +39,7 @@ def picture(charts: Sequence[tuple[str, str, Sequence[Series]]], x_label: str) -
         x = 8.0
         for line in lines:
             parts.append(f'<text class="{line.style}" x="{x:.0f}" y="{top + 28}">■ {line.name}</text>')
-            x += 18 + 5.6 * len(line.name)
+            x += 16 + 4.6 * len(line.name)
         parts.append(f'<g transform="translate(0 {top + 34})">{found[3]}</g>')
         top += height + 44
     size = f'viewBox="0 0 {width:g} {top:g}" width="{2 * width:g}" height="{2 * top:g}"'

@@ -233,7 +233,7 @@ def test_trading_evens_out_ranks_of_several_micro_batches() -> None:
         for cost in sorted(costs, reverse=True):
             load[load.index(min(load))] += cost
         theirs.append(max(load) / np.mean(load) - 1)
-    assert np.mean(ours) < 0.5 * np.mean(theirs)
+    assert np.mean(ours) < 0.7 * np.mean(theirs)
 
 
 def test_more_ranks_than_micro_batches_leaves_some_without_work() -> None:
