@@ -127,7 +127,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", module="lhotse")  # that cuts are in memory, that one alone is too long
-    cost = workload.cost(ModelConfig(preset="tiny", vocab_size=32))
+    cost = workload.cost(ModelConfig.model_validate({"preset": "tiny", "vocab_size": 32}))
     lines = [
         "# Balance beside lhotse's DynamicBucketingSampler",
         "",

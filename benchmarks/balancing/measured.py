@@ -57,7 +57,7 @@ def measure(
     which the micro-batches of a step take turns; processor time, since a machine does more than one
     thing. Steps are spread evenly over the epoch. The features are noise: no part of the time looks at them.
     """
-    config = ModelConfig(preset=preset, vocab_size=VOCAB_SIZE)
+    config = ModelConfig.model_validate({"preset": preset, "vocab_size": VOCAB_SIZE})
     replica = apply(build(config, seed=0), Layout(), torch.device("cpu"), precision=precision)
     replica.model.train()
     cost = fit_cost(replica, config.num_mel_bins)

@@ -49,7 +49,7 @@ def read(folder: Path, step: str, settings: dict[str, float]) -> dict[str, float
     from hocket.batching import BatchPlan, BatchSettings
     from hocket.model import ModelConfig, workload
 
-    cost = workload.cost(ModelConfig(preset="tiny", vocab_size=32))
+    cost = workload.cost(ModelConfig.model_validate({"preset": "tiny", "vocab_size": 32}))
     batch = BatchSettings.model_validate(settings)
     before = _memory()
     begun = time.perf_counter()
