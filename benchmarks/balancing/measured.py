@@ -25,6 +25,8 @@ from hocket.planning.fit import fit_cost
 
 VOCAB_SIZE = 32
 ROUNDS, MORE_ROUNDS = 5, 15
+WARM_UP = 3
+"""Rounds that do not count: a library prepares kernels for shapes it has not met."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +101,14 @@ def measure(
 
 def _times(replica: Replica, batches: list[MicroBatch]) -> npt.NDArray[np.float64]:
     """Processor seconds by round and micro-batch; they take turns."""
-    times = np.empty((MORE_ROUNDS, len(batches)))
+    times = np.empty((WARM_UP + MORE_ROUNDS, len(batches)))
     for row in times:
         for place, batch in enumerate(batches):
             begun = time.thread_time()
             float(replica.forward_backward([batch])[0].loss)
             row[place] = time.thread_time() - begun
     replica.zero_grad()
-    return times
+    return times[WARM_UP:]
 
 
 def _least(times: npt.NDArray[np.float64], rounds: int) -> list[float]:
