@@ -206,8 +206,8 @@ def measured_table(found: list[tuple[str, Measured]], num_steps: int) -> list[st
         "",
         "Forward, loss and backward of the tiny preset on one thread; cut by a fitted cost "
         f"(`batch.cost: measured`). A micro-batch counts with the least processor time of {ROUNDS} or of "
-        f"{MORE_ROUNDS} rounds after a warm-up; {num_steps} steps of an epoch; slowest over mean rank, in the "
-        "mean. *Noise*: one micro-batch, measured anew each time, in the place of all of a step. "
+        f"{MORE_ROUNDS} rounds after a warm-up; {num_steps} steps of an epoch; slowest over mean rank, in "
+        "the mean. *Noise*: one micro-batch, measured anew each time, in the place of all of a step. "
         "*Measured/predicted*: of micro-batches, over its median, 5th to 95th percentile.",
         "",
         *table(head, rows),
