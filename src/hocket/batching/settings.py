@@ -32,7 +32,8 @@ class BatchSettings(Section):
     """Audio seconds of a global batch, without padding, in the mean over an epoch."""
 
     micro_batches_per_step: int = Field(default=8, ge=1)
-    """Micro-batches of a step. Balance is perfect for worker counts that divide it."""
+    """Micro-batches of a step. Balance is best for worker counts that divide it, and better with several
+    for each worker than with one."""
 
     pool_steps: int = Field(default=32, ge=1)
     """Steps cut from one pool, at least (an epoch is divided evenly). Larger pools pad less and wait less;

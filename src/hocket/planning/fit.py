@@ -12,22 +12,20 @@ from hocket.core.protocols import Replica
 from hocket.core.work import MicroBatch
 
 _SHAPES = ((1, 100), (4, 100), (16, 100), (1, 400), (4, 400), (12, 400), (1, 1200), (4, 1200))
-_REPEATS = 3
+_ROUNDS = 5
+"""The shapes take turns, so that a busy moment of the machine does not fall on one of them alone."""
 _FRAMES_PER_TOKEN = 15
 
 
 def fit_cost(replica: Replica, num_mel_bins: int) -> CostModel:
-    """Coefficients by non-negative least squares on relative errors; the minimum of a few runs each.
+    """Coefficients by non-negative least squares on relative errors; the minimum of a few rounds.
 
     Gradients are cleared afterwards.
     """
-    rows, seconds = [], []
-    for num_utterances, num_frames in _SHAPES:
-        batch = _random_batch(num_utterances, num_frames, num_mel_bins)
-        seconds.append(min(_run(replica, batch) for _ in range(_REPEATS)))
-        rows.append([1.0, num_utterances, num_utterances * num_frames, num_utterances * num_frames**2])
+    batches = [_random_batch(*shape, num_mel_bins) for shape in _SHAPES]
+    measured = np.min([[_run(replica, batch) for batch in batches] for _ in range(_ROUNDS)], axis=0)
     replica.zero_grad()
-    measured = np.asarray(seconds)
+    rows = [[1.0, b, b * t, b * t**2] for b, t in _SHAPES]
     fitted, _ = nnls(np.asarray(rows) / measured[:, None], np.ones(len(rows)))
     a0, a, b, c = fitted.tolist()
     return CostModel(a0, a, b, c)
