@@ -102,6 +102,8 @@ def test_frozen_parts_cost_less_and_those_below_what_learns_only_their_forward_p
     assert whole == pytest.approx(sum(by_part.values()))
     head_alone = step_flops(config, ["ctc_head.weight"])(2, 160)
     assert head_alone == pytest.approx((whole + 2 * by_part["ctc_head"]) / 3)
+    views = ModelConfig(num_layers=2, vocab_size=50, intermediate_ctc=[1], consistency=0.2)
+    assert step_flops(views, names)(2, 160) == pytest.approx(2 * (whole + by_part["ctc_head"]))
     # What is frozen above the first block that learns still hands gradients down.
     lowest = [name for name in names if name.startswith("encoder.subsampling.")]
     handed_down = step_flops(config, lowest)(2, 160)

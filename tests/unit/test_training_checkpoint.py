@@ -48,10 +48,14 @@ class Saves:
         )
 
     def save(
-        self, step: int, model: torch.nn.Module, optimiser: torch.optim.Optimizer, wer: float | None = None
+        self,
+        step: int,
+        model: torch.nn.Module,
+        optimiser: torch.optim.Optimizer,
+        metric: float | None = None,
     ) -> Path:
         self.checkpointer.save(
-            step, collect(model, optimiser, {"residual": torch.ones(3)}), {"step": step, "wer": wer}
+            step, collect(model, optimiser, {"residual": torch.ones(3)}), {"step": step, "metric": metric}
         )
         return store.folder_for(self.root, step)
 
@@ -88,8 +92,8 @@ def test_training_goes_on_while_it_is_written(tmp_path: Path) -> None:
 def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
     saves = Saves(tmp_path, keep_last=2, keep_best=1)
     model, optimiser = trained()
-    for step, wer in enumerate([0.9, 0.2, None, 0.5, 0.4, None]):
-        saves.save(step, model, optimiser, wer)
+    for step, metric in enumerate([0.9, 0.2, None, 0.5, 0.4, None]):
+        saves.save(step, model, optimiser, metric)
     saves.checkpointer.wait()
     assert [store.step_of(folder) for folder in store.whole_checkpoints(saves.root)] == [1, 4, 5]
 

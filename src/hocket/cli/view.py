@@ -7,7 +7,7 @@ from collections import deque
 from hocket.cli.progress import Progress
 from hocket.core.events import Event
 from hocket.reports.axes import number, percent
-from hocket.reports.run import SECONDS_PER_FRAME
+from hocket.reports.run import SECONDS_PER_FRAME, why_early
 from hocket.reports.tables import workers
 
 _WINDOW = 20
@@ -33,6 +33,8 @@ class TrainingView:
             self._step(event)
         elif kind == "validation":
             self._validation(event)
+        elif kind == "early_stop":
+            self._progress.say(f"step {int(event['step']):,}: stopping early: {why_early(event)}")
         elif kind == "checkpoint_failed":
             reason = str(event.get("reason", "")).strip().rpartition("\n")[2]
             self._progress.say(f"step {event['step']}: the checkpoint could not be written: {reason}")
@@ -68,4 +70,6 @@ class TrainingView:
         if event.get("loss") is not None:
             parts.append(f"loss {number(float(event['loss']))}")
         parts += [f"{name.upper()} {percent(float(event[name]))}" for name in ("wer", "cer") if name in event]
+        if event.get("best"):
+            parts.append("(the best so far)")
         self._progress.say("  ".join(parts))

@@ -5,7 +5,7 @@ Shape suffixes: B utterances, T feature frames, F mel bins, U tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +80,8 @@ class MicroBatch:
     token_lens_B: torch.Tensor
     dropout_key: int = 0
     """Key of (seed, step, micro-batch): with a site's name it gives that site's dropout mask."""
+    num_views: int = 1
+    """How often each utterance is among the rows of ``features_BTF``: all once, then all again."""
     dropped: list[tuple[str, str]] = field(default_factory=list)
     """(id, reason) of utterances that could not be read."""
 
@@ -89,4 +91,4 @@ class MicroBatch:
             name: getattr(self, name).to(device, non_blocking=True)
             for name in ("features_BTF", "feature_lens_B", "tokens_BU", "token_lens_B")
         }
-        return MicroBatch(self.index, self.ids, dropout_key=self.dropout_key, dropped=self.dropped, **move)
+        return replace(self, **move)

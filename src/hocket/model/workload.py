@@ -93,7 +93,8 @@ def step_flops(config: ModelConfig, trained: Collection[str]) -> Polynomial:
     """Operations of a train step's micro-batch when only the parameters named in ``trained`` are.
 
     A part of which nothing is trained has no gradients by its weights, and what comes before the first
-    part that is trained has no backward pass at all.
+    part that is trained has no backward pass at all. Views are counted, and the head after each block
+    that is learnt from.
     """
     linear = square = 0.0
     below = True
@@ -101,8 +102,9 @@ def step_flops(config: ModelConfig, trained: Collection[str]) -> Polynomial:
         learns = any(name == part.name or name.startswith(f"{part.name}.") for name in trained)
         below = below and not learns
         share = 1.0 if learns else (1 / _TRAIN if below else 2 / _TRAIN)
-        linear += share * part.flops.linear
-        square += share * part.flops.square
+        times = config.num_views * (1 + len(config.intermediate_ctc) if part.name == "ctc_head" else 1)
+        linear += times * share * part.flops.linear
+        square += times * share * part.flops.square
     return Polynomial(linear=linear, square=square)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from hocket.core import clock, events
 from hocket.core.errors import RunError
 from hocket.core.events import Event
+from hocket.reports.axes import number, percent
 
 SECONDS_PER_FRAME = 0.01
 KINDS = ("compute", "communication", "wait", "data", "optimiser")
@@ -80,6 +81,10 @@ class RunInfo:
     last_checkpoint: int | None
     """Steps done when it was taken."""
     checkpoints_failed: int
+    stopped_early: str | None
+    """Why the run ended before its last step, when validations brought nothing better."""
+    model_step: int | None
+    """Steps done when the weights were what the model is, once the run has ended."""
     seconds_since_last_event: float | None
     weights_sha256: str | None
 
@@ -178,8 +183,20 @@ def summarize(record: RunRecord, now: float) -> RunInfo:
         imbalance=_weighted(steps, "imbalance"),
         last_checkpoint=_last_step(record.of_kind("checkpoint")),
         checkpoints_failed=len(record.of_kind("checkpoint_failed")),
+        stopped_early=why_early(record.of_kind("early_stop")[-1]) if summary.get("stopped_early") else None,
+        model_step=_maybe_int(summary.get("model_step")),
         seconds_since_last_event=None if record.last_time is None else max(0.0, now - record.last_time),
         weights_sha256=_maybe_str(summary.get("weights_sha256")),
+    )
+
+
+def why_early(stop: Event) -> str:
+    """An ``early_stop`` event in words."""
+    metric = "WER" if stop["metric"] == "wer" else "loss"
+    best = percent(stop["best"]) if stop["metric"] == "wer" else number(stop["best"])
+    return (
+        f"{stop['num_in_vain']} validations brought no better {metric} than {best}, "
+        f"reached after step {stop['best_step']:,}"
     )
 
 

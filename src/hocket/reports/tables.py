@@ -63,6 +63,8 @@ def run(info: RunInfo) -> RenderableType:
     rows: list[Row] = [
         ("state", _state(info)),
         ("steps", f"{info.steps_done:,}{of}{epoch}"),
+        ("stopped early", info.stopped_early),
+        ("model", _with(info.model_step, "of the weights after step {:,}".format)),
         ("time left", duration(info.seconds_left) if info.seconds_left else None),
         ("rate", _rate(info)),
         ("loss", _with(info.loss, number, " nats per token")),

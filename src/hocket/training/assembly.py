@@ -25,6 +25,7 @@ from hocket.parallel import apply
 from hocket.planning.fit import fit_cost
 from hocket.sync import make_strategy
 from hocket.training import checkpoint_store
+from hocket.training.averaging import Average, make_average
 from hocket.training.ceiling import find_ceiling, measured_before
 from hocket.training.checkpointer import Checkpointer, restore
 from hocket.training.fine_tuning import Source, freeze
@@ -77,12 +78,13 @@ def assemble(
         recipe.sync, replicas, max_grad_norm=recipe.optimiser.max_grad_norm, exact=recipe.numerics.exact
     )
     sync.attach(replica)
+    average = make_average(replica.model, recipe.ema)
 
     progress = Progress(fingerprint=plan.fingerprint(index.fingerprint))
     starting.add("plan", clock.monotonic() - began)
     if last is not None:
         with starting.time("checkpoint"):
-            progress = _take_up(last, progress, replica, optimiser)
+            progress = _take_up(last, progress, replica, optimiser, average)
 
     attempt = 1 + max((int(event["attempt"]) for event in events.read(folder.events)), default=0)
     how = {
@@ -113,10 +115,19 @@ def assemble(
         folder=folder,
         communicator=replicas,
         plan=plan,
-        loader=Loader(index, tokens, recipe.features, recipe.augment, recipe.seed, recipe.loading),
+        loader=Loader(
+            index,
+            tokens,
+            recipe.features,
+            recipe.augment,
+            recipe.seed,
+            recipe.loading,
+            num_views=config.num_views,
+        ),
         replica=replica,
         sync=sync,
         optimiser=optimiser,
+        average=average,
         validation=_validation(recipe, tokens, cost, mesh, device),
         checkpointer=Checkpointer(folder.checkpoints, recipe.checkpoint, on_checkpoint),
         journal=journal,
@@ -134,6 +145,7 @@ def assemble(
         layout=str(mesh.layout),
         micro_batches_per_step=recipe.batch.micro_batches_per_step,
         exact=recipe.numerics.exact,
+        ema_decay=recipe.ema.decay,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         num_frozen=num_frozen,
         num_utterances=len(index),
@@ -155,10 +167,10 @@ def _validation(
 ) -> Validation | None:
     split = recipe.validation.split
     if not (recipe.corpus / split).is_dir():
-        if recipe.validation.every_steps:
+        if recipe.validation.every_steps or recipe.validation.takes_best:
             raise CorpusError(
                 f"{recipe.corpus}: no split {split!r} to validate on",
-                "Prepare the corpus with one, or set validation.every_steps to 0.",
+                "Prepare the corpus with one, or set validation.every_steps to 0 and take to last.",
             )
         return None
     index = CorpusIndex.open(recipe.corpus, split)
@@ -210,10 +222,14 @@ def _last_checkpoint(folder: RunFolder, mesh: Mesh) -> Path | None:
 
 
 def _take_up(
-    checkpoint: Path, fresh: Progress, replica: Replica, optimiser: torch.optim.Optimizer
+    checkpoint: Path,
+    fresh: Progress,
+    replica: Replica,
+    optimiser: torch.optim.Optimizer,
+    average: Average,
 ) -> Progress:
     saved = Progress.from_dict(checkpoint_store.read_progress(checkpoint))
-    restore(checkpoint, replica.model, optimiser)
+    restore(checkpoint, replica.model, optimiser, average)
     if saved.fingerprint != fresh.fingerprint:
         raise CheckpointError(
             f"{checkpoint}: taken under another plan of batches",

@@ -14,8 +14,11 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from hocket.core.errors import CheckpointError
 from hocket.training import checkpoint_store as store
+from hocket.training.averaging import Average, NoAverage
 from hocket.training.checkpoint_store import Tensors
 from hocket.training.recipe import CheckpointSettings
+
+_NO_AVERAGE = NoAverage()
 
 
 class Checkpointer:
@@ -77,11 +80,13 @@ class Checkpointer:
         self._on_done(step, self._failure)
 
     def _prune(self) -> None:
-        """Keep the last ones, and those with the lowest WER among the validated."""
+        """Keep the last ones, and those with the lowest metric among the validated."""
         folders = store.whole_checkpoints(self._root)
         keep = set(folders[-self._settings.keep_last :])
         validated = [
-            (wer, folder) for folder in folders if (wer := store.read_progress(folder).get("wer")) is not None
+            (metric, folder)
+            for folder in folders
+            if (metric := store.read_progress(folder).get("metric")) is not None
         ]
         keep.update(folder for _, folder in sorted(validated)[: self._settings.keep_best])
         for folder in folders:
@@ -89,21 +94,30 @@ class Checkpointer:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def collect(model: torch.nn.Module, optimiser: torch.optim.Optimizer, sync: dict[str, Any]) -> Tensors:
-    """All tensors of a checkpoint under flat names: ``model.*``, ``optimiser.*``, ``sync.*``."""
+def collect(
+    model: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    sync: dict[str, Any],
+    average: Average = _NO_AVERAGE,
+) -> Tensors:
+    """All tensors of a checkpoint under flat names: ``model.*``, ``optimiser.*``, ``sync.*``, ``ema.*``."""
     tensors: Tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     for parameter, state in optimiser.state.items():
         for slot, value in state.items():
             tensors[f"optimiser.{slot}.{names[parameter]}"] = torch.as_tensor(value)
     tensors.update({f"sync.{name}": torch.as_tensor(value) for name, value in sync.items()})
+    tensors.update(average.tensors())
     return tensors
 
 
 def restore(
-    folder: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer
+    folder: Path,
+    model: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: Average = _NO_AVERAGE,
 ) -> dict[str, torch.Tensor]:
-    """Load model and optimiser in place; return what ``sync`` had kept. Hashes are checked first.
+    """Load model, optimiser and average in place; return what ``sync`` had kept. Hashes are checked first.
 
     Raises :class:`CheckpointError` when the checkpoint is damaged or of another model.
     """
@@ -129,6 +143,7 @@ def restore(
         for slot in slots:
             value = loaded[f"optimiser.{slot}{suffix}"]
             optimiser.state[parameter][slot] = value.to(parameter.device)
+    average.take_up(loaded)
     return {name.removeprefix("sync."): value for name, value in loaded.items() if name.startswith("sync.")}
 
 

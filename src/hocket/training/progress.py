@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hocket.core import clock
@@ -13,6 +12,7 @@ from hocket.core.protocols import StepReport
 from hocket.core.work import GlobalBatch
 from hocket.corpus.audio import SAMPLE_RATE
 from hocket.corpus.features import HOP
+from hocket.training.stopping import Validated
 
 
 @dataclass
@@ -38,7 +38,11 @@ class Progress:
     """Seconds of rank 0 by kind."""
     wer: float | None = None
     """On the validation split, when these very weights were validated."""
-    best_wer: float = math.inf
+    dev_loss: float | None = None
+    """The same in nats per token."""
+    metric: float | None = None
+    """The one of the two that the best is the best by."""
+    validated: Validated = field(default_factory=Validated)
 
     def count(self, batch: GlobalBatch, report: StepReport) -> None:
         """One more step."""
@@ -69,15 +73,12 @@ class Progress:
     def as_dict(self) -> dict[str, Any]:
         """Everything, up to now, as JSON takes it."""
         self._tick()
-        told = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        told["best_wer"] = None if math.isinf(self.best_wer) else self.best_wer
-        return told
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, told: dict[str, Any]) -> Progress:
         """What :meth:`as_dict` wrote."""
-        best = told.get("best_wer")
-        return cls(**{**told, "best_wer": math.inf if best is None else best})
+        return cls(**{**told, "validated": Validated(**told["validated"])})
 
     @property
     def audio_seconds(self) -> float:

@@ -15,6 +15,7 @@ from hocket.corpus.loading import LoadingSettings
 from hocket.model.config import ModelConfig
 from hocket.parallel.precision import Precision
 from hocket.sync import SyncSettings
+from hocket.training.averaging import EmaSettings
 
 
 class OptimiserSettings(Section):
@@ -56,6 +57,30 @@ class ValidationSettings(Section):
     batch_seconds: float = Field(default=60.0, gt=0)
     """Padded audio of a validation micro-batch."""
 
+    metric: Literal["wer", "loss"] = "wer"
+    """What the best is the best by: the word error rate, or the loss per token."""
+
+    patience: int | None = Field(default=None, ge=1)
+    """So many validations in a row without a better metric end the run."""
+
+    min_delta: float = Field(default=0.0, ge=0)
+    """By more than how much a metric must be better to be waited on: a WER of 0.1 is 10 %."""
+
+    take: Literal["last", "best"] | None = None
+    """Whose weights become the model: those of the last step, or of the best validation. Without a word
+    the best with ``patience``, else the last."""
+
+    @property
+    def takes_best(self) -> bool:
+        """True when the model is that of the best validation."""
+        return self.take == "best" or (self.take is None and self.patience is not None)
+
+    @model_validator(mode="after")
+    def _patience_needs_validations(self) -> ValidationSettings:
+        if self.patience is not None and self.every_steps == 0:
+            raise ValueError("patience counts validations: give every_steps, too")
+        return self
+
 
 class CheckpointSettings(Section):
     """Points from which a run goes on."""
@@ -63,7 +88,7 @@ class CheckpointSettings(Section):
     every_steps: int = Field(default=500, ge=1)
     keep_last: int = Field(default=2, ge=1)
     keep_best: int = Field(default=1, ge=0)
-    """By WER on the validation split, among the steps that were validated."""
+    """By ``validation.metric``, among the steps that were validated."""
 
 
 class FaultSettings(Section):
@@ -105,6 +130,7 @@ class TrainRecipe(Section):
     loading: LoadingSettings = LoadingSettings()
     batch: BatchSettings = BatchSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
+    ema: EmaSettings = EmaSettings()
     sync: SyncSettings = SyncSettings()
     numerics: NumericsSettings = NumericsSettings()
     validation: ValidationSettings = ValidationSettings()
@@ -116,6 +142,14 @@ class TrainRecipe(Section):
     def _one_length(self) -> TrainRecipe:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _best_is_kept(self) -> TrainRecipe:
+        if self.validation.takes_best and self.checkpoint.keep_best == 0:
+            raise ValueError(
+                "the model of the best validation comes from its checkpoint: keep_best must be 1"
+            )
         return self
 
     def num_steps(self, steps_per_epoch: int) -> int:

@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from hocket.core import files
+from hocket.core.errors import CheckpointError
 from hocket.corpus.tokens import Tokens
 from hocket.model import store
 from hocket.model.ctc import FastConformerCTC
+from hocket.training import averaging, checkpoint_store
 from hocket.training.trainer import Trainer
 
 
+@dataclass(frozen=True)
+class _Taken:
+    """The weights that become the model, by name, and how they did on the validation split."""
+
+    weights: dict[str, torch.Tensor]
+    step: int
+    wer: float | None
+    loss: float | None
+
+
 def write_result(trainer: Trainer) -> dict[str, Any]:
-    """Write ``model/`` and ``summary.json``; on rank 0, after the last step."""
+    """Write ``model/`` and ``summary.json``; on rank 0, after the last step.
+
+    The weights are those of the last step or of the best validation, as the recipe takes them, and
+    their average where one is kept. Raises :class:`CheckpointError` when the best cannot be read.
+    """
     recipe, progress, model = trainer.recipe, trainer.progress, trainer.replica.model
     assert isinstance(model, FastConformerCTC)
+    taken = _best(trainer) if recipe.validation.takes_best else _last(trainer)
+    model.load_state_dict(taken.weights)
     store.save(trainer.folder.model, model, {"features": recipe.features.model_dump(mode="json")})
     Tokens.load(recipe.corpus).save(trainer.folder.model)
     wall = progress.wall_seconds
     summary = {
         "steps": progress.step,
+        "stopped_early": progress.step < trainer.num_steps,
+        "model_step": taken.step,
         "workers": trainer.communicator.world_size,
         "layout": f"dp_replicate={trainer.communicator.world_size}",
         "precision": recipe.precision,
         "exact": recipe.numerics.exact,
+        "ema_decay": recipe.ema.decay,
         "wall_seconds": round(wall, 3),
         "audio_seconds": round(progress.audio_seconds, 3),
         "audio_per_second": round(progress.audio_seconds / wall, 3) if wall > 0 else 0.0,
@@ -35,8 +59,39 @@ def write_result(trainer: Trainer) -> dict[str, Any]:
         "matrix_share": round(progress.matrix_share, 6),
         "num_dropped": progress.num_dropped,
         "num_skipped": progress.num_skipped,
-        "dev_wer": progress.wer,
+        "dev_wer": taken.wer,
+        "dev_loss": taken.loss,
         "weights_sha256": store.weights_sha256(model),
     }
     files.write_json(trainer.folder.summary, summary)
     return summary
+
+
+def _last(trainer: Trainer) -> _Taken:
+    with trainer.average.in_place():
+        weights = {name: value.clone() for name, value in trainer.replica.model.state_dict().items()}
+    progress = trainer.progress
+    return _Taken(weights, progress.step, progress.wer, progress.dev_loss)
+
+
+def _best(trainer: Trainer) -> _Taken:
+    step, root = trainer.progress.validated.best_step, trainer.folder.checkpoints
+    folder = None if step is None else checkpoint_store.folder_for(root, step)
+    if step is None or folder is None or not folder.is_dir():
+        raise CheckpointError(
+            f"{folder or root}: the checkpoint of the best validation is not there",
+            "Go on with --resume and --set validation.take=last: the model is then that of the last step.",
+        )
+    checkpoint_store.verify(folder)
+    kept = {
+        name: torch.empty(shape, dtype=dtype)
+        for name, (shape, dtype) in checkpoint_store.read_shapes(folder).items()
+        if name.startswith(("model.", averaging.PREFIX))
+    }
+    checkpoint_store.read_tensors(folder, kept)
+    weights = {
+        name: kept.get(averaging.PREFIX + name, kept[f"model.{name}"])
+        for name in trainer.replica.model.state_dict()
+    }
+    then = checkpoint_store.read_progress(folder)
+    return _Taken(weights, step, then["wer"], then["dev_loss"])

@@ -18,6 +18,7 @@ from hocket.core.errors import RunError
 from hocket.core.protocols import PendingReport, RankPart, Replica, SyncStrategy, utterance_digest
 from hocket.core.work import GlobalBatch, MicroBatch
 from hocket.corpus.loading import Loader, Work
+from hocket.training.averaging import Average
 from hocket.training.ceiling import Ceiling
 from hocket.training.checkpointer import Checkpointer, collect
 from hocket.training.folder import RunFolder
@@ -26,7 +27,7 @@ from hocket.training.optimiser import learning_rate, set_learning_rate
 from hocket.training.preflight import preflight
 from hocket.training.progress import Progress
 from hocket.training.recipe import TrainRecipe
-from hocket.training.validation import Validation
+from hocket.training.validation import Validation, ValidationReport
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Trainer:
     replica: Replica
     sync: SyncStrategy
     optimiser: torch.optim.Optimizer
+    average: Average
     validation: Validation | None
     checkpointer: Checkpointer
     journal: Journal
@@ -65,14 +67,21 @@ class Trainer:
         on_signals([signal.SIGTERM, signal.SIGUSR1], self._ask_to_stop)
 
     def run(self) -> bool:
-        """Train to the last step; False when a signal ended it earlier, at a checkpoint."""
+        """Train to the last step, or until validations bring nothing better.
+
+        False when a signal ended it before that, at a checkpoint.
+        """
         first = self.progress.step
         if first == 0:
             self.heartbeat.beat("preflight", 0)
             preflight(self.plan, self.loader, self.replica)
         stop = False
         with self.progress.running(), self.loader.prefetch(self._work(first)) as loaded:
+            if first and self._validates(first) and self.progress.validated.step != first:
+                self._pause(first, stop=False)  # a signal came in its place
             for step in range(first, self.num_steps):
+                if self._in_vain:
+                    break
                 taken = self._step(self.plan.global_batch(step), loaded)
                 stop = self._settle()  # the step before: it was computed while this one was queued
                 self._taken = taken
@@ -110,6 +119,8 @@ class Trainer:
         self.heartbeat.beat(WAITING)
         with watch.time("agreement"):
             report = self.sync.step(self.optimiser, part)
+        with watch.time("compute"):
+            self.average.update(batch.step)
         return _Taken(batch, report, watch.take())
 
     def _settle(self) -> bool:
@@ -166,19 +177,33 @@ class Trainer:
     def _pause(self, step: int, stop: bool) -> None:
         """Between two steps: validate and save what is due."""
         progress = self.progress
-        progress.wer = None
+        progress.wer = progress.dev_loss = progress.metric = None
+        best = False
         if self.validation is not None and self._validates(step) and not stop:
             self.heartbeat.beat("validating")
-            found = self.validation.run(self.replica.model)
-            progress.wer = found.wer
-            self.journal.write("validation", step=step, **asdict(found))
-        best = progress.wer is not None and progress.wer < progress.best_wer
-        if best and progress.wer is not None:
-            progress.best_wer = progress.wer
-        if (stop or self._saves(step) or best) and self.sync.consistent_point():
+            with self.average.in_place():
+                found = self.validation.run(self.replica.model)
+            best = self._validated(step, found)
+        if (stop or self._saves(step) or best or self._in_vain) and self.sync.consistent_point():
             self.heartbeat.beat("saving")
-            tensors = collect(self.replica.model, self.optimiser, self.sync.state_dict())
+            tensors = collect(self.replica.model, self.optimiser, self.sync.state_dict(), self.average)
             self.checkpointer.save(step, tensors, progress.as_dict())
+
+    def _validated(self, step: int, found: ValidationReport) -> bool:
+        """Record a validation, and whether it was in vain; True when it is the best so far."""
+        settings, progress = self.recipe.validation, self.progress
+        progress.wer, progress.dev_loss = found.wer, found.loss
+        progress.metric = found.wer if settings.metric == "wer" else found.loss
+        best = progress.validated.look(step, progress.metric, settings.min_delta)
+        self.journal.write("validation", step=step, **asdict(found), best=best)
+        if self._in_vain and step < self.num_steps:
+            told = asdict(progress.validated)
+            self.journal.write("early_stop", **told, metric=settings.metric, patience=settings.patience)
+        return best
+
+    @property
+    def _in_vain(self) -> bool:
+        return self.progress.validated.in_vain(self.recipe.validation.patience)
 
     def _validates(self, step: int) -> bool:
         every = self.recipe.validation.every_steps

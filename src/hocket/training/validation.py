@@ -18,13 +18,17 @@ from hocket.corpus.loading import Loader
 from hocket.corpus.tokens import Tokens
 from hocket.decoding import greedy
 from hocket.decoding.wer import edits
-from hocket.model.ctc import ctc_losses
+from hocket.model.ctc import ctc_losses, log_probs
 from hocket.parallel.precision import Precision, autocast
+
+LOSS_BITS = 30
+"""A loss of 1 nat is the integer 2**30. Sums of integers depend on no order, so that a run stops at the same
+validation on any number of workers."""
 
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """Sums over the split; the same on every rank."""
+    """Means over the split; bit for bit the same on every rank, and for any number of them."""
 
     loss: float
     """Nats per token, over the utterances that CTC can align."""
@@ -73,35 +77,31 @@ class Validation:
     def run(self, model: torch.nn.Module) -> ValidationReport:
         """Recognise the split with the weights as they are. Every rank must call."""
         model.eval()
-        sums = torch.zeros(7, dtype=torch.float64, device=self._device)
+        sums = torch.zeros(7, dtype=torch.int64, device=self._device)
         for spec in self._mine:
-            sums += torch.tensor(self._count(model, spec), dtype=torch.float64, device=self._device)
+            sums += torch.tensor(self._count(model, spec), device=self._device)
         model.train()
         self._communicator.all_reduce(sums).wait()
         loss, num_tokens, word_errors, words, char_errors, chars, utterances = sums.tolist()
         return ValidationReport(
-            loss=loss / max(num_tokens, 1),
+            loss=loss * 2.0**-LOSS_BITS / max(num_tokens, 1),
             wer=word_errors / max(words, 1),
             cer=char_errors / max(chars, 1),
-            num_utterances=round(utterances),
+            num_utterances=utterances,
         )
 
-    def _count(self, model: torch.nn.Module, spec: MicroBatchSpec) -> list[float]:
+    def _count(self, model: torch.nn.Module, spec: MicroBatchSpec) -> list[int]:
         batch = self._loader.load(spec, 0, 0).to(self._device)
         if not batch.ids:
-            return [0.0] * 7
+            return [0] * 7
         with autocast(self._precision, self._device):
             logits_BTV, lens_B = model(batch.features_BTF, batch.feature_lens_B, None)
-        loss_B = ctc_losses(logits_BTV, lens_B, batch.tokens_BU, batch.token_lens_B)
+        loss_B = ctc_losses(log_probs(logits_BTV), lens_B, batch.tokens_BU, batch.token_lens_B)
         aligned_B = loss_B.isfinite()
         counts = [
-            float(loss_B[aligned_B].sum()),
-            float(batch.token_lens_B[aligned_B].sum()),
-            0.0,
-            0.0,
-            0.0,
-            0.0,
-            0.0,
+            round(float(loss_B[aligned_B].sum()) * 2.0**LOSS_BITS),
+            int(batch.token_lens_B[aligned_B].sum()),
+            *[0] * 5,
         ]
         left_out = {utterance for utterance, _ in batch.dropped}
         texts = [self._index.utterance(row).text for row in spec.rows if self._index.id(row) not in left_out]
