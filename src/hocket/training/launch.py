@@ -125,7 +125,8 @@ def start(folder: RunFolder, recipe: TrainRecipe, *, resume: bool) -> None:
 def _attempts(folder: RunFolder, recipe: TrainRecipe, workers: int, resume: bool) -> None:
     """Start all ranks, and again after a lost one, until the run ends or no attempt gets further."""
     threads = str(recipe.threads)
-    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    # OpenBLAS (numpy's, scipy's) would start its threads when it is imported, before the forks.
+    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": "1"}
     with Ranks("hocket.training.worker", environment) as ranks:
         _attempts_of(ranks, folder, recipe, workers, resume)
 

@@ -10,8 +10,11 @@ import traceback
 from datetime import timedelta
 from pathlib import Path
 
+# What is imported when first used elsewhere is imported here, before workers are forked: resampling
+# needs the first, optimisers the second.
+import scipy.signal  # noqa: F401
 import torch
-import torch._dynamo  # optimisers import it when first used: better here, before workers are forked
+import torch._dynamo
 import torch.distributed as dist
 
 from hocket.comms.heartbeat import Heartbeat
