@@ -30,7 +30,10 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, shapes: Iterable[Shape
     the same time, since they will compute at the same time.
     """
     side = _SQUARE.get(device.type, 1024)
-    return max(_rate(device, dtype, shape) for shape in [(side, side, side), *shapes])
+    rate = max(_rate(device, dtype, shape) for shape in [(side, side, side), *shapes])
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # the training that follows has other shapes
+    return rate
 
 
 def _rate(device: torch.device, dtype: torch.dtype, shape: Shape) -> float:
