@@ -11,7 +11,7 @@ from hocket.model import FastConformerCTC, ModelConfig, build
 from hocket.model.cut_points import pieces
 from hocket.model.presets import PRESETS
 from hocket.model.sharding import degrees, split_of, table
-from hocket.model.workload import cost, parts
+from hocket.model.workload import cost, parts, step_flops
 
 MILLIONS = {
     "tiny": 1.6,
@@ -92,6 +92,22 @@ def test_flops_are_those_that_torch_counts(preset: str) -> None:
     counted = counter.get_total_flops() - 2 * distances * config.hidden_size**2  # once per micro-batch
     table = sum(part.flops(batch, frames) for part in parts(config)) / 3
     assert table == pytest.approx(counted, rel=0.02)  # it does not know the in-place ``baddbmm_``
+
+
+def test_frozen_parts_cost_less_and_those_below_what_learns_only_their_forward_pass() -> None:
+    config = ModelConfig(num_layers=2, vocab_size=50)
+    names = [name for name, _ in FastConformerCTC(config).named_parameters()]
+    whole = step_flops(config, names)(2, 160)
+    by_part = {part.name: part.flops(2, 160) for part in parts(config)}
+    assert whole == pytest.approx(sum(by_part.values()))
+    head_alone = step_flops(config, ["ctc_head.weight"])(2, 160)
+    assert head_alone == pytest.approx((whole + 2 * by_part["ctc_head"]) / 3)
+    views = ModelConfig(num_layers=2, vocab_size=50, intermediate_ctc=[1], consistency=0.2)
+    assert step_flops(views, names)(2, 160) == pytest.approx(2 * (whole + by_part["ctc_head"]))
+    # What is frozen above the first block that learns still hands gradients down.
+    lowest = [name for name in names if name.startswith("encoder.subsampling.")]
+    handed_down = step_flops(config, lowest)(2, 160)
+    assert handed_down == pytest.approx((2 * whole + by_part["encoder.subsampling"]) / 3)
 
 
 def test_cost_is_a_function_of_the_configuration_and_grows_as_work_does() -> None:

@@ -63,6 +63,22 @@ def test_a_run_that_is_going(tmp_path: Path) -> None:
     assert list(info.seconds) == ["compute", "communication", "wait", "data"]
 
 
+def test_the_share_of_the_matrix_rate_is_over_all_steps_each_at_the_rate_of_its_attempt(
+    tmp_path: Path,
+) -> None:
+    # Half a second each, 0.4 of it computing: 2e9 operations are 40 % of 1e10 a second, 20 % of 2e10.
+    first = [start() | {"matrix_rate": 1e10}, *(step(n, flops=2e9) for n in range(2))]
+    second = [start(2, attempt=2) | {"matrix_rate": 2e10}, *(step(n, 2, flops=2e9) for n in range(2, 4))]
+    info = run.describe(write_run(tmp_path / "a", [*first, *second]), now=lambda: START + 21.0)
+    assert info.matrix_rate == 2e10
+    assert info.matrix_share == pytest.approx(4 * 2e9 / (0.5 * 2 * (1e10 + 2e10)))
+    assert info.matrix_share_computing == pytest.approx(4 * 2e9 / (0.4 * 2 * (1e10 + 2e10)))
+    assert "26.7 % (33.3 % while computing); plain matrix products on 2 workers: 20 GFLOP/s" in drawn(info)
+    older = run.describe(write_run(tmp_path / "b", [start(), step(0)]), now=lambda: START)
+    assert older.matrix_share is None
+    assert "matrix rate" not in drawn(older)
+
+
 def test_a_silent_run_and_an_ended_one(tmp_path: Path) -> None:
     events = [start(steps=10), *(step(n) for n in range(10))]
     silent = write_run(tmp_path / "a", events)

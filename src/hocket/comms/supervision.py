@@ -19,12 +19,13 @@ from hocket.core.errors import RunError
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int | None = None) -> None:
     """End this process (SIGKILL) as soon as its parent has ended, however the parent ended.
 
-    Linux does it by itself (prctl(2), PR_SET_PDEATHSIG); elsewhere a thread looks once a second.
+    A process that was forked names its parent, which may be gone already. Linux does it
+    by itself (prctl(2), PR_SET_PDEATHSIG); elsewhere a thread looks once a second.
     """
-    parent = os.getppid()
+    parent = os.getppid() if parent is None else parent
     if platform.system() == "Linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it ended between the two calls

@@ -6,6 +6,7 @@ frames, U padded tokens; T' = T / subsampling_factor. A multiply-add counts as t
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from hocket.core.cost import CostModel
@@ -86,6 +87,31 @@ def cost(config: ModelConfig) -> CostModel:
         c=square,
         d=NOMINAL_CTC_CELL / config.subsampling_factor,
     )
+
+
+def step_flops(config: ModelConfig, trained: Collection[str]) -> Polynomial:
+    """Operations of a train step's micro-batch when only the parameters named in ``trained`` are.
+
+    A part of which nothing is trained has no gradients by its weights, and what comes before the first
+    part that is trained has no backward pass at all. Views are counted, and the head after each block
+    that is learnt from.
+    """
+    linear = square = 0.0
+    below = True
+    for part in parts(config):
+        learns = any(name == part.name or name.startswith(f"{part.name}.") for name in trained)
+        below = below and not learns
+        share = 1.0 if learns else (1 / _TRAIN if below else 2 / _TRAIN)
+        times = config.num_views * (1 + len(config.intermediate_ctc) if part.name == "ctc_head" else 1)
+        linear += times * share * part.flops.linear
+        square += times * share * part.flops.square
+    return Polynomial(linear=linear, square=square)
+
+
+def typical_products(config: ModelConfig) -> tuple[tuple[int, int, int], ...]:
+    """Shapes (M, K, N) of the model's largest products, over frames as a micro-batch has them."""
+    frames = 1024
+    return (frames, config.hidden_size, config.ff_size), (frames, config.ff_size, config.hidden_size)
 
 
 def _subsampling(config: ModelConfig) -> Part:

@@ -15,7 +15,7 @@ from hocket.core.events import Event
 from hocket.reports.axes import number, percent
 
 SECONDS_PER_FRAME = 0.01
-KINDS = ("compute", "communication", "wait", "data")
+KINDS = ("compute", "communication", "wait", "data", "optimiser")
 """Where the time of a step goes, in the order in which reports show it."""
 
 _WINDOW = 50
@@ -67,6 +67,12 @@ class RunInfo:
     seconds_left: float | None
     seconds: dict[str, float]
     """Seconds of rank 0 by kind, over all steps that count."""
+    matrix_rate: float | None
+    """Operations a second that plain matrix products reach on the workers of the last attempt."""
+    matrix_share: float | None
+    """Operations a second of training as a share of the matrix rate, over all steps that count."""
+    matrix_share_computing: float | None
+    """The same in the seconds of rank 0 that went into ``compute`` alone."""
     rank_seconds: tuple[float, ...]
     """Seconds that each rank worked for a step, mean of the last steps."""
     slowest_rank: int | None
@@ -168,6 +174,9 @@ def summarize(record: RunRecord, now: float) -> RunInfo:
         audio_per_second=_maybe_float(summary.get("audio_per_second", audio_per_second)),
         seconds_left=_seconds_left(state, done, total, steps_per_second),
         seconds=seconds_by_kind(steps),
+        matrix_rate=_maybe_float(start.get("matrix_rate")),
+        matrix_share=_matrix_share(starts, steps, KINDS),
+        matrix_share_computing=_matrix_share(starts, steps, ("compute",)),
         rank_seconds=ranks,
         slowest_rank=ranks.index(max(ranks)) if ranks else None,
         padding=_weighted(steps, "padding"),
@@ -199,6 +208,17 @@ def seconds_by_kind(steps: Sequence[Event]) -> dict[str, float]:
             total[kind] = total.get(kind, 0.0) + float(seconds)
     known = [kind for kind in KINDS if kind in total]
     return {kind: total[kind] for kind in [*known, *sorted(set(total) - set(known))]}
+
+
+def _matrix_share(starts: Sequence[Event], steps: Sequence[Event], kinds: Sequence[str]) -> float | None:
+    """Operations of steps over what the matrix rate of their attempt allowed in the seconds of ``kinds``."""
+    rates = {start.get("attempt"): float(start["matrix_rate"]) for start in starts if "matrix_rate" in start}
+    counted = [step for step in steps if "flops" in step and step.get("attempt") in rates]
+    possible = sum(
+        rates[step["attempt"]] * sum(float(step["seconds"].get(kind, 0.0)) for kind in kinds)
+        for step in counted
+    )
+    return sum(float(step["flops"]) for step in counted) / possible if possible else None
 
 
 def _read_summary(run: Path) -> dict[str, Any]:

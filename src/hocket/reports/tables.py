@@ -75,6 +75,7 @@ def run(info: RunInfo) -> RenderableType:
         ("precision", info.precision),
         ("slowest rank", slowest),
         ("time by kind", shares(info.seconds) or None),
+        ("of the matrix rate", ceiling(info)),
         ("padding", _with(info.padding, percent)),
         ("steps skipped", str(info.steps_skipped) if info.steps_skipped else None),
         ("starts of workers", str(info.attempts) if info.attempts > 1 else None),
@@ -164,6 +165,18 @@ def shares(seconds: Mapping[str, float]) -> str:
     """Kinds of time as shares of the whole: ``compute 90.1 %, wait 6.0 %``."""
     whole = sum(seconds.values())
     return ", ".join(f"{kind} {percent(part / whole)}" for kind, part in seconds.items()) if whole else ""
+
+
+def ceiling(info: RunInfo) -> str | None:
+    """``61.0 % (68.2 % while computing); plain matrix products here: 180 GFLOP/s``."""
+    if info.matrix_share is None or info.matrix_rate is None:
+        return None
+    alone = info.matrix_share_computing
+    computing = "" if alone is None else f" ({percent(alone)} while computing)"
+    tera = info.matrix_rate >= 1e12
+    rate = f"{number(info.matrix_rate / (1e12 if tera else 1e9))} {'T' if tera else 'G'}FLOP/s"
+    on = workers(info.workers or 1)
+    return f"{percent(info.matrix_share)}{computing}; plain matrix products on {on}: {rate}"
 
 
 def _state(info: RunInfo) -> str:

@@ -59,6 +59,7 @@ def draw(report: DemoReport) -> RenderableType:
         ("training", f"{training}, {summary['precision']}, {summary['steps']:,} steps"),
         ("recognition", recognising),
         ("time of a step", shares(summary["seconds"])),
+        ("of the matrix rate", percent(summary["matrix_share"])),
         ("padding", padding),
         ("slowest rank", f"{summary['imbalance']:.3f} times the mean, by predicted cost"),
         ("took", f"{prepared} to prepare, {trained} to train, {recognised} to recognise"),

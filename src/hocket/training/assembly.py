@@ -10,7 +10,7 @@ from hocket.batching import BatchPlan
 from hocket.batching.settings import CostSettings
 from hocket.comms.heartbeat import Heartbeat
 from hocket.comms.mesh import Mesh
-from hocket.core import events, files
+from hocket.core import clock, events, files
 from hocket.core import recipe as recipes
 from hocket.core.cost import CostModel
 from hocket.core.errors import CheckpointError, CorpusError
@@ -26,6 +26,7 @@ from hocket.planning.fit import fit_cost
 from hocket.sync import make_strategy
 from hocket.training import checkpoint_store
 from hocket.training.averaging import Average, make_average
+from hocket.training.ceiling import find_ceiling, measured_before
 from hocket.training.checkpointer import Checkpointer, restore
 from hocket.training.fine_tuning import Source, freeze
 from hocket.training.folder import RunFolder
@@ -45,8 +46,15 @@ def assemble(
     heartbeat: Heartbeat,
     *,
     resume: bool,
+    starting: clock.Stopwatch | None = None,
 ) -> Trainer:
-    """The trainer of this rank, at the run's last checkpoint when there is one to go on from."""
+    """The trainer of this rank, at the run's last checkpoint when there is one to go on from.
+
+    ``starting`` holds the seconds that starting took so far, by part, and gets those of this.
+    """
+    starting = starting or clock.Stopwatch()
+    before, began = sum(starting.seconds.values()), clock.monotonic()
+    here = began
     replicas = mesh.along("dp_replicate")
     leads = replicas.rank == 0
     tokens = Tokens.load(recipe.corpus)
@@ -59,7 +67,9 @@ def assemble(
         begun_with = Source.find(recipe.init, [Path.cwd()]).take_over(model, tokens)
     num_frozen = freeze(model, recipe.freeze)
     replica = apply(model, mesh.layout, device, precision=recipe.precision, bucket_mb=recipe.sync.bucket_mb)
+    starting.add("model", clock.monotonic() - began)
     recipe, cost = _settle_cost(recipe, folder, replica, workload.cost(config), mesh)
+    began = clock.monotonic()
     plan = BatchPlan(
         index, recipe.batch, cost, seed=recipe.seed, speed_percents=recipe.augment.speed_percents
     )
@@ -71,10 +81,21 @@ def assemble(
     average = make_average(replica.model, recipe.ema)
 
     progress = Progress(fingerprint=plan.fingerprint(index.fingerprint))
+    starting.add("plan", clock.monotonic() - began)
     if last is not None:
-        progress = _take_up(last, progress, replica, optimiser, average)
+        with starting.time("checkpoint"):
+            progress = _take_up(last, progress, replica, optimiser, average)
 
     attempt = 1 + max((int(event["attempt"]) for event in events.read(folder.events)), default=0)
+    how = {
+        "workers": replicas.world_size,
+        "precision": recipe.precision,
+        "threads": recipe.threads,
+        "machine": describe(),
+    }
+    known = measured_before(events.read(folder.events), how) if leads else None
+    with starting.time("matrix rate"):
+        ceiling = find_ceiling(model, config, recipe.precision, device, replicas, known)
     replicas.barrier()  # every rank has counted the attempts before the first event of this one
     journal = Journal(
         folder.events,
@@ -112,22 +133,24 @@ def assemble(
         journal=journal,
         heartbeat=heartbeat,
         progress=progress,
+        ceiling=ceiling,
     )
+    starting.add("other", clock.monotonic() - here - (sum(starting.seconds.values()) - before))
     journal.write(
         "start",
+        **how,
         step=progress.step,
         steps=trainer.num_steps,
         steps_per_epoch=plan.steps_per_epoch,
-        workers=replicas.world_size,
         layout=str(mesh.layout),
         micro_batches_per_step=recipe.batch.micro_batches_per_step,
-        precision=recipe.precision,
         exact=recipe.numerics.exact,
         ema_decay=recipe.ema.decay,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         num_frozen=num_frozen,
         num_utterances=len(index),
-        machine=describe(),
+        matrix_rate=round(ceiling.matrix_rate),
+        starting={part: round(value, 3) for part, value in starting.take().items()},
     )
     if begun_with is not None:
         journal.write("init", **begun_with)

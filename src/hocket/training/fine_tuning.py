@@ -21,7 +21,16 @@ HF = "hf:"
 """What ``init`` starts with when it names a folder in Hugging Face's format."""
 
 _HEAD = "ctc_head."
-_MAY_DIFFER = {"preset", "vocab_size", "dropout", "ff_dropout", "input_dropout"}
+_MAY_DIFFER = {
+    "preset",
+    "vocab_size",
+    "dropout",
+    "ff_dropout",
+    "input_dropout",
+    "intermediate_ctc",
+    "intermediate_ctc_weight",
+    "consistency",
+}
 """Keys of a model that say nothing about what its weights compute."""
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from hocket.comms import launch
 from hocket.comms.heartbeat import EXIT_HUNG, read_beats
-from hocket.comms.launch import EXIT_PEER_LOST, WorkerExit, launched_by_others
+from hocket.comms.launch import EXIT_PEER_LOST, launched_by_others
+from hocket.comms.ranks import Ranks, WorkerExit
 from hocket.comms.supervision import FolderLock, while_signals
 from hocket.core import clock, events, files
 from hocket.core import recipe as recipes
@@ -123,22 +124,28 @@ def start(folder: RunFolder, recipe: TrainRecipe, *, resume: bool) -> None:
 
 def _attempts(folder: RunFolder, recipe: TrainRecipe, workers: int, resume: bool) -> None:
     """Start all ranks, and again after a lost one, until the run ends or no attempt gets further."""
+    threads = str(recipe.threads)
+    # OpenBLAS (numpy's, scipy's) would start its threads when it is imported, before the forks.
+    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": "1"}
+    with Ranks("hocket.training.worker", environment) as ranks:
+        _attempts_of(ranks, folder, recipe, workers, resume)
+
+
+def _attempts_of(ranks: Ranks, folder: RunFolder, recipe: TrainRecipe, workers: int, resume: bool) -> None:
     in_vain = 0
     while True:
         reached = _reached(folder)
         attempt = 1 + max((int(event["attempt"]) for event in events.read(folder.events)), default=0)
         for old in folder.heartbeats.glob("*"):
             old.unlink()
-        failed = launch.run_attempt(
-            "hocket.training.worker",
+        end = ranks.run_attempt(
             [str(folder.root), *(["--resume"] if resume or attempt > 1 else [])],
             workers=workers,
             log_dir=folder.logs / f"attempt-{attempt}",
-            environment={"OMP_NUM_THREADS": str(recipe.threads), "MKL_NUM_THREADS": str(recipe.threads)},
         )
-        if not failed:
+        if not end.failed:
             return
-        culprit = _culprit(folder, failed)
+        culprit = _culprit(folder, end.failed)
         in_vain = 0 if _reached(folder) > reached else in_vain + 1
         if in_vain > recipe.faults.max_restarts:
             raise RunError(
@@ -146,7 +153,13 @@ def _attempts(folder: RunFolder, recipe: TrainRecipe, workers: int, resume: bool
                 f"Its log: {culprit.log}",
             )
         log = events.EventLog(folder.events, attempt)
-        log.write("restart", reason=culprit.describe(), rank=culprit.rank, log=str(culprit.log))
+        log.write(
+            "restart",
+            reason=culprit.describe(),
+            rank=culprit.rank,
+            log=str(culprit.log),
+            teardown_seconds=round(end.teardown_seconds, 3),
+        )
         log.close()
 
 

@@ -28,6 +28,10 @@ class Progress:
     skipped_in_a_row: int = 0
     real_frames: int = 0
     padded_frames: int = 0
+    flops: float = 0.0
+    """Operations of all steps on all workers, padding included."""
+    possible_flops: float = 0.0
+    """Operations that plain matrix products would have done on the same workers in the same seconds."""
     imbalance_sum: float = 0.0
     wall_seconds: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
@@ -49,11 +53,13 @@ class Progress:
         self.real_frames += batch.total_frames
         self.padded_frames += batch.padded_frames
 
-    def spend(self, seconds: dict[str, float], imbalance: float) -> None:
-        """The seconds of one more step, by kind, and its slowest rank over the mean rank."""
+    def spend(self, seconds: dict[str, float], imbalance: float, flops: float, matrix_rate: float) -> None:
+        """The seconds of one more step, by kind, its slowest rank over the mean rank, its operations."""
         for kind, value in seconds.items():
             self.seconds[kind] = self.seconds.get(kind, 0.0) + value
         self.imbalance_sum += imbalance
+        self.flops += flops
+        self.possible_flops += sum(seconds.values()) * matrix_rate
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -83,6 +89,11 @@ class Progress:
     def padding(self) -> float:
         """Part of all computed frames that was padding."""
         return 1 - self.real_frames / max(1, self.padded_frames)
+
+    @property
+    def matrix_share(self) -> float:
+        """Operations a second as a share of the machine's matrix rate, over all steps."""
+        return self.flops / self.possible_flops if self.possible_flops else 0.0
 
     @property
     def imbalance(self) -> float:

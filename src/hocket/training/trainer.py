@@ -19,6 +19,7 @@ from hocket.core.protocols import PendingReport, RankPart, Replica, SyncStrategy
 from hocket.core.work import GlobalBatch, MicroBatch
 from hocket.corpus.loading import Loader, Work
 from hocket.training.averaging import Average
+from hocket.training.ceiling import Ceiling
 from hocket.training.checkpointer import Checkpointer, collect
 from hocket.training.folder import RunFolder
 from hocket.training.journal import Journal
@@ -56,6 +57,7 @@ class Trainer:
     journal: Journal
     heartbeat: Heartbeat
     progress: Progress
+    ceiling: Ceiling
 
     def __post_init__(self) -> None:
         self.num_steps = self.recipe.num_steps(self.plan.steps_per_epoch)
@@ -126,7 +128,9 @@ class Trainer:
         if self._taken is None:
             return False
         taken, self._taken = self._taken, None
-        batch, report = taken.batch, taken.report.result()
+        batch = taken.batch
+        with self._watch.time("device"):  # counted with the step that is being queued
+            report = taken.report.result()
         progress = self.progress
         progress.count(batch, report)
         if report.num_dropped == 0 and report.utterances != self.plan.digest(batch):
@@ -137,12 +141,14 @@ class Trainer:
         wait = min(busiest - mine, report.sync_seconds)
         seconds = {
             "data": taken.seconds["data"],
-            "compute": taken.seconds["compute"] + taken.seconds["agreement"] - report.sync_seconds,
+            "compute": taken.seconds["compute"] + taken.seconds.get("device", 0.0),
             "communication": report.sync_seconds - wait,
             "wait": wait,
+            "optimiser": taken.seconds["agreement"] - report.sync_seconds,
         }
         uneven = imbalance(costs, assign(costs, self.communicator.world_size))
-        progress.spend(seconds, uneven)
+        flops = self.ceiling.flops(batch)
+        progress.spend(seconds, uneven, flops, self.ceiling.matrix_rate)
         self.journal.write(
             "step",
             step=batch.step,
@@ -156,6 +162,7 @@ class Trainer:
             busy=[round(value, 6) for value in report.busy_seconds],
             padding=round(1 - batch.total_frames / max(1, batch.padded_frames), 6),
             imbalance=round(uneven, 6),
+            flops=round(flops),
             utterances=report.utterances,
             skipped=report.skipped,
         )

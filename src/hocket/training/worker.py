@@ -1,9 +1,8 @@
-"""One rank of a training job: ``python -m hocket.training.worker RUN``, started by a launcher."""
+"""One rank of a training job: forked by hocket's own launcher, or started by torchrun or Slurm."""
 
 from __future__ import annotations
 
 import argparse
-import faulthandler
 import os
 import signal
 import sys
@@ -11,13 +10,17 @@ import traceback
 from datetime import timedelta
 from pathlib import Path
 
+# What is imported when first used elsewhere is imported here, before workers are forked: resampling
+# needs the first, optimisers the second.
+import scipy.signal  # noqa: F401
 import torch
+import torch._dynamo
 import torch.distributed as dist
 
 from hocket.comms.heartbeat import Heartbeat
 from hocket.comms.launch import EXIT_PEER_LOST, rank_environment
 from hocket.comms.mesh import Mesh
-from hocket.comms.supervision import die_with_parent
+from hocket.core import clock
 from hocket.core import recipe as recipes
 from hocket.core.errors import EXIT_FAILED, HocketError
 from hocket.hardware.device import backend, choose_device, fix_arithmetic
@@ -32,14 +35,12 @@ _COLLECTIVE_LIMIT = timedelta(minutes=30)
 
 
 def main() -> None:
-    """Entry point of a rank that hocket's own launcher started."""
+    """Entry point of a rank that hocket's own launcher forked (:mod:`hocket.comms.nursery`)."""
     parser = argparse.ArgumentParser(prog="hocket.training.worker")
     parser.add_argument("run", type=Path)
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
-    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher hears the keyboard and asks us to stop
-    faulthandler.enable()
     status = run_rank(RunFolder(arguments.run), resume=arguments.resume)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -64,6 +65,7 @@ def run_rank(folder: RunFolder, *, resume: bool) -> int:
 
 
 def _train(folder: RunFolder, *, resume: bool) -> None:
+    starting = clock.Stopwatch()
     place = rank_environment()
     os.environ.update(place)
     rank, world_size, local_rank = (
@@ -72,7 +74,8 @@ def _train(folder: RunFolder, *, resume: bool) -> None:
         int(place.get("LOCAL_RANK", "0")),
     )
     # Before the recipe is read: the rank that writes it comes here when it has.
-    dist.init_process_group(backend(), timeout=_COLLECTIVE_LIMIT)
+    with starting.time("rendezvous"):
+        dist.init_process_group(backend(), timeout=_COLLECTIVE_LIMIT)
     recipe = recipes.load(folder.recipe, TrainRecipe)
     fix_arithmetic(recipe.threads)
     keep_freed_memory()
@@ -82,7 +85,7 @@ def _train(folder: RunFolder, *, resume: bool) -> None:
     heartbeat = Heartbeat(folder.heartbeats, rank, recipe.faults.silence_seconds)
     try:
         mesh = Mesh(data_parallel(world_size), device)
-        trainer = assemble(recipe, folder, mesh, device, heartbeat, resume=resume)
+        trainer = assemble(recipe, folder, mesh, device, heartbeat, resume=resume, starting=starting)
         finished = trainer.run()
         if rank == 0:
             summary = write_result(trainer) if finished else {"steps": trainer.progress.step}
@@ -105,7 +108,3 @@ def _peer_lost(error: BaseException) -> bool:
         sign in text
         for sign in ("gloo/transport", "Connection reset by peer", "Connection closed by peer", "NCCL")
     )
-
-
-if __name__ == "__main__":
-    main()
