@@ -22,6 +22,10 @@ class Start:
     device: str
     precision: str
     threads: int
+    cores: tuple[int, ...] = ()
+    """Where the process is to run; empty leaves it to the system."""
+    words: bool = False
+    """Whether words are to have times."""
 
 
 @dataclass(frozen=True)
