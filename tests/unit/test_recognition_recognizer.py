@@ -65,8 +65,11 @@ def test_output_that_is_not_finite_is_no_transcript(model: FastConformerCTC) -> 
     """One utterance of NaN says so and leaves its neighbour in the micro-batch alone."""
     recognizer = Recognizer(model, TOKENS)
     good_TF = recognizer.features(noise(1.0, 0))
-    alone = recognizer.recognize([good_TF], 100).texts
-    assert recognizer.recognize([good_TF, torch.full_like(good_TF, torch.nan)], 100).texts == (*alone, None)
+    alone = recognizer.recognize([good_TF], 100).transcripts
+    assert recognizer.recognize([good_TF, torch.full_like(good_TF, torch.nan)], 100).transcripts == (
+        *alone,
+        None,
+    )
     with pytest.raises(AudioError, match="waveform 0: the model's output is not finite"):
         recognizer.transcribe([np.full(16_000, np.nan, np.float32)])
 
@@ -84,7 +87,7 @@ def test_what_does_not_fit_into_memory_is_a_reason(
 
     monkeypatch.setattr(engine._recognizer, "recognize", refuse)
     answer = engine.recognize(lease, loaded)
-    assert answer.texts == (None, None)
+    assert answer.transcripts == (None, None)
     assert answer.reasons[0] == "a.wav: gone"
     assert "out of memory in a micro-batch of 1 utterances and 1.0 s" in answer.reasons[1]
 

@@ -12,6 +12,7 @@ from multiprocessing.connection import wait
 
 from hocket.core import clock
 from hocket.core.errors import HocketError, WorkerLost
+from hocket.core.transcript import Transcript
 from hocket.corpus.audio import SAMPLE_RATE
 from hocket.corpus.features import HOP
 from hocket.recognition.leases import LeaseBook
@@ -41,9 +42,9 @@ class Endurance:
 
 @dataclass
 class Outcome:
-    """What came of a plan: each position among the items is in ``texts`` or in ``reasons``."""
+    """What came of a plan: each position among the items is in ``found`` or in ``reasons``."""
 
-    texts: dict[int, str] = field(default_factory=dict)
+    found: dict[int, Transcript] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
     reports: list[WorkerReport] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
@@ -172,11 +173,11 @@ class Coordinator:
             raise RuntimeError(f"worker {worker.process.slot} answered {done.number}, which it does not hold")
         positions = self._plan.micro_batches[done.number].tolist()
         num_answered = 0
-        for position, text, reason in zip(positions, done.texts, done.reasons, strict=True):
-            if text is None:
+        for position, transcript, reason in zip(positions, done.transcripts, done.reasons, strict=True):
+            if transcript is None:
                 self._outcome.reasons[position] = reason
             else:
-                self._outcome.texts[position] = text
+                self._outcome.found[position] = transcript
                 self._seconds_done += self._plan.seconds(position)
                 num_answered += 1
         before = worker.report
@@ -253,7 +254,7 @@ class Coordinator:
         )
         self._observe(
             JobProgress(
-                num_done=len(self._outcome.texts),
+                num_done=len(self._outcome.found),
                 num_failed=len(self._outcome.reasons),
                 num_utterances=len(self._plan.items),
                 audio_seconds_done=self._seconds_done,

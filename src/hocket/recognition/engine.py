@@ -11,6 +11,7 @@ from hocket.core import clock
 from hocket.core.errors import AudioError
 from hocket.corpus import audio
 from hocket.corpus.features import HOP
+from hocket.decoding import Transcript
 from hocket.hardware.device import fix_arithmetic
 from hocket.recognition.items import Item
 from hocket.recognition.messages import Lease, Start
@@ -28,9 +29,9 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Answer:
-    """A text or a reason for each item of a micro-batch."""
+    """A transcript or a reason for each item of a micro-batch."""
 
-    texts: tuple[str | None, ...]
+    transcripts: tuple[Transcript | None, ...]
     reasons: tuple[str, ...]
     encode_seconds: float
     decode_seconds: float
@@ -58,9 +59,9 @@ class Engine:
         return Loaded(features, reasons, clock.monotonic() - began)
 
     def recognize(self, lease: Lease, loaded: Loaded) -> Answer:
-        """Texts of what was loaded. What does not fit into memory is a reason, not an end."""
+        """Transcripts of what was loaded. What does not fit into memory is a reason, not an end."""
         reasons = dict(loaded.reasons)
-        texts: dict[int, str] = {}
+        transcripts: dict[int, Transcript] = {}
         encode_seconds = decode_seconds = 0.0
         if loaded.features:
             try:
@@ -77,14 +78,14 @@ class Engine:
                     )
             else:
                 encode_seconds, decode_seconds = found.encode_seconds, found.decode_seconds
-                for position, text in zip(loaded.features, found.texts, strict=True):
-                    if text is None:
+                for position, transcript in zip(loaded.features, found.transcripts, strict=True):
+                    if transcript is None:
                         reasons[position] = f"{lease.items[position].audio}: the model's output is not finite"
                     else:
-                        texts[position] = text
+                        transcripts[position] = transcript
         places = range(len(lease.items))
         return Answer(
-            tuple(texts.get(place) for place in places),
+            tuple(transcripts.get(place) for place in places),
             tuple(reasons.get(place, "") for place in places),
             encode_seconds,
             decode_seconds,

@@ -10,6 +10,7 @@ from typing import Any
 
 from hocket.core import files
 from hocket.core.errors import CorpusError, UsageError
+from hocket.core.transcript import Alternative, Transcript, Word
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,26 @@ class Hypothesis:
     duration: float | None = None
     ref: str | None = None
     speaker: str | None = None
+    words: tuple[Word, ...] = ()
+    """With times in seconds from the start of the audio, where they were asked for."""
+    confidence: float | None = None
+    alternatives: tuple[Alternative, ...] = ()
+
+    @staticmethod
+    def of(
+        id: str,
+        transcript: Transcript,
+        duration: float | None = None,
+        ref: str | None = None,
+        speaker: str | None = None,
+    ) -> Hypothesis:
+        """What a search found, with a name."""
+        return Hypothesis(
+            *(id, transcript.text, duration, ref, speaker),
+            words=transcript.words,
+            confidence=transcript.confidence,
+            alternatives=transcript.alternatives,
+        )
 
 
 @dataclass(frozen=True)
@@ -69,8 +90,8 @@ def read(path: Path) -> list[Hypothesis]:
 
 def _fields(hypothesis: Hypothesis) -> dict[str, Any]:
     fields = asdict(hypothesis)
-    for name in ("duration", "ref", "speaker"):
-        if fields[name] is None:
+    for name in ("duration", "ref", "speaker", "words", "confidence", "alternatives"):
+        if fields[name] in (None, ()):
             del fields[name]
     return fields
 
@@ -107,7 +128,22 @@ def _hypothesis(record: dict[str, Any], where: str) -> Hypothesis:
     for name in ("ref", "speaker"):
         if not isinstance(record.get(name), str | None):
             raise CorpusError(f"{where}: {name!r} is no text: {record[name]!r}")
-    duration = record.get("duration")
-    if isinstance(duration, bool) or not isinstance(duration, int | float | None):
-        raise CorpusError(f"{where}: 'duration' is no number: {duration!r}")
-    return Hypothesis(record["id"], record["text"], duration, record.get("ref"), record.get("speaker"))
+    for name in ("duration", "confidence"):
+        number = record.get(name)
+        if isinstance(number, bool) or not isinstance(number, int | float | None):
+            raise CorpusError(f"{where}: {name!r} is no number: {number!r}")
+    try:
+        words = tuple(Word(**word) for word in record.get("words", ()))
+        alternatives = tuple(Alternative(**entry) for entry in record.get("alternatives", ()))
+    except TypeError as error:
+        raise CorpusError(f"{where}: 'words' or 'alternatives' is not as hocket writes it: {error}") from None
+    return Hypothesis(
+        id=record["id"],
+        text=record["text"],
+        duration=record.get("duration"),
+        ref=record.get("ref"),
+        speaker=record.get("speaker"),
+        words=words,
+        confidence=record.get("confidence"),
+        alternatives=alternatives,
+    )

@@ -99,11 +99,11 @@ def _answers(plan: Plan, outcome: Outcome) -> tuple[list[Hypothesis], list[Failu
     """Every item once: in the list of hypotheses or in that of failures, in the order of the input."""
     found, failed = [], []
     for position, item in enumerate(plan.items):
-        if (position in outcome.texts) == (position in outcome.reasons):
+        if (position in outcome.found) == (position in outcome.reasons):
             raise RuntimeError(f"{item.id} was answered twice or not at all")
-        if position in outcome.texts:
-            text, seconds = outcome.texts[position], round(plan.seconds(position), 4)
-            found.append(Hypothesis(item.id, text, seconds, item.ref, item.speaker))
+        if position in outcome.found:
+            transcript, seconds = outcome.found[position], round(plan.seconds(position), 4)
+            found.append(Hypothesis.of(item.id, transcript, seconds, item.ref, item.speaker))
         else:
             failed.append(Failure(item.id, str(item.audio), outcome.reasons[position]))
     return found, failed
@@ -118,9 +118,9 @@ def _report(
     how: tuple[str, str],
     out: Path,
 ) -> JobReport:
-    audio_seconds = sum(plan.seconds(position) for position in outcome.texts)
+    audio_seconds = sum(plan.seconds(position) for position in outcome.found)
     return JobReport(
-        num_utterances=len(outcome.texts),
+        num_utterances=len(outcome.found),
         num_failed=len(outcome.reasons),
         audio_seconds=audio_seconds,
         wall_seconds=wall_seconds,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from hocket.core.transcript import Transcript
 from hocket.recognition.items import Item
 
 
@@ -54,9 +55,9 @@ class Done:
     """From a worker: the answers of a micro-batch, in the order of its items."""
 
     number: int
-    texts: tuple[str | None, ...]
+    transcripts: tuple[Transcript | None, ...]
     reasons: tuple[str, ...]
-    """Why there is no text; empty where there is one."""
+    """Why there is no transcript; empty where there is one."""
     read_seconds: float
     wait_seconds: float
     """Seconds that computing waited for this micro-batch's audio or for the lease itself."""

@@ -21,7 +21,7 @@ from hocket.corpus.audio import SAMPLE_RATE
 from hocket.corpus.features import HOP, LogMel
 from hocket.corpus.loading import pad
 from hocket.corpus.tokens import Tokens
-from hocket.decoding import greedy
+from hocket.decoding import Transcript, greedy
 from hocket.hardware.device import choose_device
 from hocket.model import FastConformerCTC, store
 from hocket.recognition.hypotheses import Hypothesis
@@ -32,9 +32,9 @@ Samples = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class BatchAnswer:
-    """Texts of a micro-batch; None where the model's output was not finite."""
+    """Transcripts of a micro-batch; None where the model's output was not finite."""
 
-    texts: tuple[str | None, ...]
+    transcripts: tuple[Transcript | None, ...]
     encode_seconds: float
     decode_seconds: float
 
@@ -92,16 +92,16 @@ class Recognizer:
                 )
         frames = np.array([len(waveform) // HOP for waveform in waveforms], np.int64)
         max_frames = max(1, round(batch_seconds * SAMPLE_RATE / HOP))
-        texts: dict[int, str] = {}
+        found: dict[int, Transcript] = {}
         for part in batching.cut_by_budget(frames, max_frames, max_utterances):
             features = [self.features(waveforms[position]) for position in part]
             answer = self.recognize(features, int(frames[part].max()))
-            for position, text in zip(part.tolist(), answer.texts, strict=True):
-                if text is None:
+            for position, transcript in zip(part.tolist(), answer.transcripts, strict=True):
+                if transcript is None:
                     raise AudioError(f"waveform {position}: the model's output is not finite")
-                texts[position] = text
+                found[position] = transcript
         return [
-            Hypothesis(str(position), texts[position], len(waveform) / SAMPLE_RATE)
+            Hypothesis.of(str(position), found[position], len(waveform) / SAMPLE_RATE)
             for position, waveform in enumerate(waveforms)
         ]
 
@@ -118,8 +118,11 @@ class Recognizer:
         finite_B = (logits_BTV.isfinite().all(dim=-1) | ~inside_BT).all(dim=-1).tolist()
         encoded = clock.monotonic()
         found = greedy(logits_BTV, logit_lens_B, self._tokens.blank)
-        texts = [self._tokens.decode(ids) if ok else None for ids, ok in zip(found, finite_B, strict=True)]
-        return BatchAnswer(tuple(texts), encoded - began, clock.monotonic() - encoded)
+        transcripts = [
+            Transcript(self._tokens.decode(ids)) if ok else None
+            for ids, ok in zip(found, finite_B, strict=True)
+        ]
+        return BatchAnswer(tuple(transcripts), encoded - began, clock.monotonic() - encoded)
 
 
 def check_precision(precision: str) -> None:

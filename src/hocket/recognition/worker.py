@@ -76,7 +76,7 @@ def _serve(line: Connection[Any, Any], leases: queue.SimpleQueue[Lease], start: 
         line.send(
             Done(
                 number=lease.number,
-                texts=answer.texts,
+                transcripts=answer.transcripts,
                 reasons=answer.reasons,
                 read_seconds=loaded.seconds,
                 wait_seconds=waited,
