@@ -35,14 +35,16 @@ LOGPROBS, LENGTHS = "logprobs", "encoded_lengths"
 _BATCH_NORM_EPS = 1e-5
 
 
-def graph(model: FastConformerCTC, metadata: Mapping[str, str]) -> ModelProto:
-    """The model: ``audio_signal`` (B, F, T) and ``length`` (B) to ``logprobs`` (B, T', V), ``encoded_lengths``.
+def graph(model: FastConformerCTC, metadata: Mapping[str, str], int8: bool = False) -> ModelProto:
+    """``audio_signal`` (B, F, T) and ``length`` (B) to ``logprobs`` (B, T', V) and ``encoded_lengths`` (B).
 
+    ``int8`` quantises the products of the blocks: weights once, what meets them each time (dynamic
+    quantisation). Convolutions, scores of attention and the head stay in float32.
     Raises :class:`~hocket.core.errors.UsageError` where the package ``onnx`` is not installed.
     """
     config = model.config
     weights = {name: value.detach().cpu().float().numpy() for name, value in model.state_dict().items()}
-    nodes = Nodes()
+    nodes = Nodes(int8)
     signal = nodes.input(SIGNAL, "float", ["batch", config.num_mel_bins, "time"])
     lens_B = nodes.input(LENGTH, "int64", ["batch"])
     writer = _Writer(nodes, config, weights)
@@ -51,7 +53,7 @@ def graph(model: FastConformerCTC, metadata: Mapping[str, str]) -> ModelProto:
     for number in range(config.num_layers):
         x_BTD = writer.block(x_BTD, f"encoder.layers.{number}")
     logits_BTV = nodes.linear(
-        x_BTD, weights["ctc_head.weight"][..., 0].T, weights["ctc_head.bias"], "ctc_head"
+        x_BTD, weights["ctc_head.weight"][..., 0].T, weights["ctc_head.bias"], "ctc_head", exact=True
     )
     nodes.op("LogSoftmax", logits_BTV, name=LOGPROBS, axis=-1)
     nodes.op("Identity", lens_B, name=LENGTHS)
@@ -160,7 +162,7 @@ class _Writer:
         v_BHTE = nodes.op("Transpose", nodes.op("Reshape", v, split_heads), perm=[0, 2, 1, 3])
         # Our positions are all sines, then all cosines; the checkpoint's alternate.
         apart_DO = np.concatenate([r_DO[0::2], r_DO[1::2]])
-        r_PD = nodes.linear(self._positions_PD, apart_DO, None, f"{name}.relative_k_proj")
+        r_PD = nodes.linear(self._positions_PD, apart_DO, None, f"{name}.relative_k_proj", exact=True)
         r_HEP = nodes.op(
             "Transpose", nodes.op("Reshape", r_PD, nodes.ints(0, heads, size)), perm=[1, 2, 0]
         )

@@ -17,6 +17,8 @@ OPSET = 17
 """The first with layer normalisation as one operator."""
 IR_VERSION = 8
 
+F32 = npt.NDArray[np.float32]
+
 _TYPES = {"float": np.float32, "int64": np.int64}
 
 
@@ -34,8 +36,9 @@ def onnx_module() -> Any:
 class Nodes:
     """A graph that grows node by node. Values are known by their names."""
 
-    def __init__(self) -> None:
+    def __init__(self, int8: bool = False) -> None:
         self._onnx = onnx_module()
+        self._int8 = int8
         self._nodes: list[NodeProto] = []
         self._constants: list[TensorProto] = []
         self._known: dict[bytes, str] = {}
@@ -76,10 +79,26 @@ class Nodes:
         self._nodes.append(self._onnx.helper.make_node(kind, list(inputs), outputs, name=name, **attributes))
         return outputs
 
-    def linear(self, x: str, weight_IO: npt.NDArray[np.float32], bias_O: Any, name: str) -> str:
-        """``x @ weight + bias``; ``bias`` may be None."""
-        y = self.op("MatMul", x, self.constant(weight_IO, f"{name}.weight"), name=f"{name}.product")
+    def linear(self, x: str, weight_IO: F32, bias_O: F32 | None, name: str, exact: bool = False) -> str:
+        """``x @ weight + bias``. In an int8 graph the product is one of integers, unless ``exact``."""
+        if self._int8 and not exact:
+            y = self._integer_product(x, weight_IO, name)
+        else:
+            y = self.op("MatMul", x, self.constant(weight_IO, f"{name}.weight"), name=f"{name}.product")
         return y if bias_O is None else self.op("Add", y, self.constant(bias_O, f"{name}.bias"), name=name)
+
+    def _integer_product(self, x: str, weight_IO: F32, name: str) -> str:
+        """Weights in int8 with a scale for each output; ``x`` in uint8 with a scale of its own each time.
+
+        ONNX Runtime makes one operator of these nodes.
+        """
+        scale_O = np.maximum(np.abs(weight_IO).max(axis=0), np.float32(1e-12)) / np.float32(127)
+        rounded_IO = np.clip(np.rint(weight_IO / scale_O), -127, 127).astype(np.int8)
+        quantised, scale, zero = self.split("DynamicQuantizeLinear", x, num_outputs=3)
+        weight = self.constant(rounded_IO, f"{name}.weight_int8")
+        product = self.op("Cast", self.op("MatMulInteger", quantised, weight, zero), to=1)
+        scales = self.op("Mul", scale, self.constant(scale_O.astype(np.float32), f"{name}.weight_scale"))
+        return self.op("Mul", product, scales, name=f"{name}.product")
 
     def model(self, name: str, metadata: Mapping[str, str]) -> ModelProto:
         """The whole, checked by ``onnx`` itself."""
