@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from hocket.cli import search
 from hocket.cli.output import JsonOption, reporting
 from hocket.cli.progress import Progress, on_stderr
 
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
 
 
 def recognize(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, or of a model.", show_default=False)],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of a run, of a model, or an exported one; hf:FOLDER for a published model.",
+            show_default=False,
+        ),
+    ],
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -28,7 +35,19 @@ def recognize(
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
     batch_seconds: Annotated[float, typer.Option(help="Padded audio of a micro-batch, at most.")] = 60.0,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
-    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of matrix products.")] = "fp32",
+    precision: Annotated[
+        Literal["fp32", "bf16", "int8"], typer.Option(help="Of matrix products; int8 for exported folders.")
+    ] = "fp32",
+    beam: search.Beam = 0,
+    lm: search.Lm = None,
+    lm_scale: search.LmScale = 0.6,
+    word_score: search.WordScore = 1.0,
+    hotwords: search.HotwordsFile = None,
+    hotword_score: search.HotwordScore = 1.5,
+    blank_skip: search.BlankSkip = 0.999,
+    nbest: search.NumBest = 1,
+    words: search.Words = False,
+    calibration: search.CalibrationFile = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recognise speech with a trained model. Any number of workers gives the same transcripts.
@@ -39,14 +58,18 @@ def recognize(
         from hocket.recognition import job
         from hocket.reports import tables
 
+        settings = search.settings(
+            *(beam, lm, lm_scale, word_score, hotwords, hotword_score, blank_skip, nbest, words, calibration)
+        )
         report = job.recognize(
-            job.find_model(run),
+            run,
             inputs,
             out,
             workers=workers,
             batch_seconds=batch_seconds,
             device=device,
             precision=precision,
+            search=settings,
             progress=lambda state: show(progress, state),
         )
         output.give(report, lambda: tables.recognition(report))

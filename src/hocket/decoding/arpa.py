@@ -100,9 +100,11 @@ def _entries(path: Path) -> Iterator[tuple[int, int, list[str]]]:
     """Line number, order and fields of each n-gram."""
     length = 0
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(
-            encoding="utf-8"
-        ) as file:
+        with (
+            gzip.open(path, "rt", encoding="utf-8")
+            if path.suffix == ".gz"
+            else path.open(encoding="utf-8") as file
+        ):
             for number, line in enumerate(file, 1):
                 line = line.strip("\n\r")
                 if line.startswith("\\"):

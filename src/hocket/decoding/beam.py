@@ -1,8 +1,9 @@
-"""Prefix beam search with a language model of words and hotwords, by flashlight-text.
+"""Prefix beam search for CTC, with a language model of words and hotwords.
 
-The search itself is flashlight's lexicon-free CTC decoder (Collobert, Puhrsch & Synnaeve,
-"Wav2Letter", 2016; Kahn et al., "Flashlight", ICML 2022). Its language model here is
-:mod:`~hocket.decoding.fusion`.
+Sums over all paths of a prefix: Hannun, Maas, Jurafsky & Ng, "First-pass large vocabulary continuous
+speech recognition using bi-directional recurrent DNNs", 2014, arXiv:1408.2873. Written in Python on
+purpose: most frames leave one or two tokens to be tried, and a language model that is asked token by
+token through a binding costs more than the search.
 
 Shape suffixes: T encoder frames, V tokens with blank.
 """
@@ -10,19 +11,20 @@ Shape suffixes: T encoder frames, V tokens with blank.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from heapq import nlargest
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hocket.decoding.fusion import Hotwords, Spelling, Weights, WordModel, flashlight
-from hocket.decoding.paths import TokenPath
+from hocket.decoding.fusion import Fusion, FusionState, Weights
+from hocket.decoding.paths import F32
 from hocket.decoding.vocabulary import Vocabulary
 
-F32 = npt.NDArray[np.float32]
+_LEAST = 1e-300
+"""Keeps the logarithm of a sum that has underflown finite."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,11 @@ class BeamSettings:
 
     beam: int = 8
     """Prefixes kept after each frame."""
-    beam_tokens: int = 8
-    """Tokens tried at each frame, the likeliest."""
+    token_threshold: float = 1e-3
+    """Tokens less likely than that are not tried at a frame; the likeliest always is."""
     blank_skip: float = 0.999
-    """Of frames in a row whose blank is at least that likely only the first is searched. At 1 only
-    frames whose blank is certain to float rounding are."""
+    """Of frames in a row whose blank is at least that likely only the first is searched; at 1 every
+    frame is."""
     lm: Path | None = None
     hotwords: tuple[str, ...] = ()
     weights: Weights = field(default_factory=Weights)
@@ -43,140 +45,131 @@ class BeamSettings:
 
 @dataclass(frozen=True)
 class Found:
-    """A prefix that survived: its path, and its score (natural logarithm, weights included)."""
+    """A text that survived, its tokens, and its score (natural logarithm, weights included)."""
 
-    path: TokenPath
+    tokens: list[int]
     text: str
     score: float
+
+
+class _Prefix:
+    """Tokens as a path from the root of a tree, so that a prefix is one object."""
+
+    __slots__ = ("children", "fusion", "parent", "token")
+
+    def __init__(self, token: int, parent: _Prefix | None, fusion: FusionState) -> None:
+        self.token, self.parent, self.fusion = token, parent, fusion
+        self.children: dict[int, _Prefix] = {}
+
+    def tokens(self) -> list[int]:
+        tokens: list[int] = []
+        prefix: _Prefix = self
+        while prefix.parent is not None:
+            tokens.append(prefix.token)
+            prefix = prefix.parent
+        return tokens[::-1]
 
 
 class BeamSearch:
     """Searches one utterance at a time; holds the language model."""
 
     def __init__(self, settings: BeamSettings, vocabulary: Vocabulary) -> None:
-        decoder = flashlight()
         self._settings, self._vocabulary = settings, vocabulary
-        options = decoder.LexiconFreeDecoderOptions(
-            beam_size=settings.beam,
-            beam_size_token=min(settings.beam_tokens, vocabulary.vocab_size),
-            beam_threshold=25.0,
-            lm_weight=1.0,
-            sil_score=0.0,
-            log_add=True,
-            criterion_type=decoder.CriterionType.CTC,
-        )
-        if settings.lm is not None or settings.hotwords:
-            self._lm = _fusion(decoder, settings, vocabulary)
-        else:
-            self._lm = decoder.ZeroLM()
-        blank = vocabulary.blank
-        # The decoder wants a token for silence to begin with; the blank is no token of any text.
-        self._decoder = decoder.LexiconFreeDecoder(options, self._lm, blank, blank, [])
+        self._fusion = Fusion(settings.lm, settings.hotwords, settings.weights)
 
     def search(self, log_probs_TV: F32, num_best: int = 1) -> list[Found]:
-        """At most ``num_best`` texts, the best first, no text twice; one empty text for no frames."""
-        kept = self._kept_frames(log_probs_TV)
-        if not len(kept):
-            return [Found(TokenPath([], [], []), "", 0.0)]
-        emissions_TV = np.ascontiguousarray(log_probs_TV[kept], np.float32)
-        results = self._decoder.decode(emissions_TV.ctypes.data, *emissions_TV.shape)
-        frames = kept.tolist()
-        found: dict[str, Found] = {}
-        for result in results:
-            # A token for each frame, between one before the first and one behind the last.
-            path = TokenPath.of_frames(result.tokens[1:-1], self._vocabulary.blank, frames)
-            text = self._vocabulary.text(path.tokens)
-            if text not in found:
-                found[text] = Found(path, text, round(result.score, 4))
-            if len(found) == num_best:
-                break
-        return list(found.values())
+        """At most ``num_best`` texts, the best first, no text twice; an empty text for no frames."""
+        root = _Prefix(-1, None, self._fusion.start)
+        beam, scale = {root: (1.0, 0.0)}, 0.0
+        for tried in self._tried(log_probs_TV):
+            reached = self._advance(beam, tried)
+            ranked = nlargest(
+                self._settings.beam,
+                [
+                    (math.log(sums[0] + sums[1] + _LEAST) + prefix.fusion.total, place, prefix, sums)
+                    for place, (prefix, sums) in enumerate(reached.items())
+                ],
+                key=_first,
+            )
+            # Scaled to 1 again, frame by frame, so that long utterances do not underflow.
+            largest = max(sums[0] + sums[1] for _, _, _, sums in ranked)
+            scale += math.log(largest)
+            beam = {prefix: (sums[0] / largest, sums[1] / largest) for _, _, prefix, sums in ranked}
+        return self._best(beam, scale, num_best)
 
-    def _kept_frames(self, log_probs_TV: F32) -> npt.NDArray[np.int64]:
-        """Numbers of the frames to be searched.
+    def _advance(
+        self, beam: dict[_Prefix, tuple[float, float]], tried: list[tuple[int, float]]
+    ) -> dict[_Prefix, list[float]]:
+        """Sums of all paths to each prefix after one more frame: ending in a blank, and in its token."""
+        blank = self._vocabulary.blank
+        reached: dict[_Prefix, list[float]] = {}
+        for prefix, (in_blank, in_token) in beam.items():
+            whole = in_blank + in_token
+            own = reached.get(prefix)
+            if own is None:
+                own = reached[prefix] = [0.0, 0.0]
+            for token, prob in tried:
+                if token == blank:
+                    own[0] += whole * prob
+                    continue
+                if token == prefix.token:
+                    own[1] += in_token * prob
+                    added = in_blank * prob  # the same token anew: only behind a blank
+                else:
+                    added = whole * prob
+                if added > 0.0:
+                    child = prefix.children.get(token) or self._extend(prefix, token)
+                    sums = reached.get(child)
+                    if sums is None:
+                        reached[child] = [0.0, added]
+                    else:
+                        sums[1] += added
+        return reached
+
+    def _extend(self, prefix: _Prefix, token: int) -> _Prefix:
+        fusion = self._fusion.extend(prefix.fusion, self._vocabulary.spaced[token])
+        child = prefix.children[token] = _Prefix(token, prefix, fusion)
+        return child
+
+    def _best(self, beam: dict[_Prefix, tuple[float, float]], scale: float, num_best: int) -> list[Found]:
+        ended = [
+            (scale + math.log(sum(sums) + _LEAST) + self._fusion.finish(prefix.fusion), prefix)
+            for prefix, sums in beam.items()
+        ]
+        found: dict[str, Found] = {}
+        for score, prefix in sorted(ended, key=_first, reverse=True):
+            tokens = prefix.tokens()
+            text = self._vocabulary.text(tokens)
+            if text not in found:
+                found[text] = Found(tokens, text, round(score, 4))
+        return list(found.values())[:num_best]
+
+    def _tried(self, log_probs_TV: F32) -> list[list[tuple[int, float]]]:
+        """Tokens and their probabilities, for each frame that is searched."""
+        kept_TV = log_probs_TV[self.searched_frames(log_probs_TV)]
+        if not len(kept_TV):
+            return []
+        likely_TV = kept_TV >= math.log(self._settings.token_threshold)
+        likely_TV[np.arange(len(kept_TV)), kept_TV.argmax(axis=1)] = True
+        frames, tokens = likely_TV.nonzero()
+        probs = np.exp(kept_TV[frames, tokens].astype(np.float64)).tolist()
+        tried: list[list[tuple[int, float]]] = [[] for _ in range(len(kept_TV))]
+        for frame, token, prob in zip(frames.tolist(), tokens.tolist(), probs, strict=True):
+            tried[frame].append((token, prob))
+        return tried
+
+    def searched_frames(self, log_probs_TV: F32) -> npt.NDArray[np.int64]:
+        """Numbers of the frames that are searched.
 
         One blank of a row stays: between two equal tokens it is what parts them.
         """
-        threshold = math.log(min(self._settings.blank_skip, 1.0 - 1e-7))
-        blank_T = log_probs_TV[:, self._vocabulary.blank] >= threshold
+        if self._settings.blank_skip >= 1.0:
+            return np.arange(len(log_probs_TV))
+        blank_T = log_probs_TV[:, self._vocabulary.blank] >= math.log(self._settings.blank_skip)
         skipped_T = blank_T.copy()
         skipped_T[1:] &= blank_T[:-1]
-        if len(skipped_T):
-            skipped_T[0] = False
+        skipped_T[:1] = False
         return np.flatnonzero(~skipped_T)
 
 
-@dataclass(frozen=True)
-class _Prefix:
-    """What the fusion knows of a prefix of tokens."""
-
-    word: str
-    """The word being written."""
-    lm: Any
-    spelling: Spelling | None
-    score: float
-    """Of the token that made this prefix."""
-
-
-def _fusion(decoder: Any, settings: BeamSettings, vocabulary: Vocabulary) -> Any:
-    """A language model as flashlight asks it: a score for every token added to a prefix."""
-    weights = settings.weights
-    model = None if settings.lm is None else WordModel(settings.lm)
-    hotwords = Hotwords(settings.hotwords, weights.hotword_score) if settings.hotwords else None
-    spaced = vocabulary.spaced
-
-    def end_word(word: str, state: Any) -> tuple[Any, float]:
-        if model is None or not word:
-            return state, 0.0
-        state, log_prob = model.score(state, word)
-        known = 0.0 if model.knows(word) else weights.unknown_score
-        return state, weights.lm_scale * log_prob + weights.word_score + known
-
-    def extend(prefix: _Prefix, text: str) -> _Prefix:
-        word, state, score = prefix.word, prefix.lm, 0.0
-        first, *others = text.split(" ")
-        word += first
-        for part in others:
-            state, gained = end_word(word, state)
-            score += gained
-            word = part
-        spelling = prefix.spelling
-        if hotwords is not None and spelling is not None:
-            spelling, gained = hotwords.step(spelling, text)
-            score += gained
-        return _Prefix(word, state, spelling, score)
-
-    class Fusion(decoder.LM):  # type: ignore[misc, name-defined]
-        """Prefixes are told apart by flashlight's own states: one child for each token."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.prefixes: dict[Any, _Prefix] = {}
-
-        def start(self, start_with_nothing: bool) -> Any:
-            state = decoder.LMState()
-            before = None if model is None else model.start
-            spelling = None if hotwords is None else hotwords.start
-            self.prefixes = {state: _Prefix("", before, spelling, 0.0)}
-            return state
-
-        def score(self, state: Any, token: int) -> tuple[Any, float]:
-            after = state.child(token)
-            known = self.prefixes.get(after)
-            if known is None:
-                known = self.prefixes[after] = extend(self.prefixes[state], spaced[token])
-            return after, known.score
-
-        def finish(self, state: Any) -> tuple[Any, float]:
-            last = extend(self.prefixes[state], " ")
-            ended = 0.0 if model is None else weights.lm_scale * model.finish(last.lm)
-            return state, last.score + ended
-
-    return Fusion()
-
-
-def read_hotwords(path: Path) -> tuple[str, ...]:
-    """Words and phrases, one a line."""
-    return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-
-
+_first = itemgetter(0)

@@ -17,18 +17,17 @@ from typing import Any
 
 from hocket.core.errors import UsageError
 from hocket.decoding import arpa
-from hocket.decoding.vocabulary import Vocabulary
 
 _LN10 = math.log(10.0)
 
 
 def flashlight() -> Any:
-    """flashlight-text's decoder. Raises :class:`UsageError` where it is not installed."""
+    """flashlight-text, which has KenLM in it. Raises :class:`UsageError` where it is not installed."""
     try:
         from flashlight.lib.text import decoder
     except ImportError as error:
         raise UsageError(
-            f"beam search needs a package that is not here: {error}", "pip install 'hocket[lm]'"
+            f"a language model needs a package that is not here: {error}", "pip install 'hocket[lm]'"
         ) from error
     return decoder
 
@@ -60,7 +59,7 @@ class WordModel:
         return after, log10_prob * _LN10
 
     def finish(self, state: Any) -> float:
-        """ln P(end of sentence | state)."""
+        """Ln P(end of sentence | state)."""
         return float(self._model.finish(state)[1]) * _LN10
 
 
@@ -130,3 +129,55 @@ class Hotwords:
                 pending = self._score + (state.pending if state.node is before else 0.0)
                 state = Spelling(node, 0.0 if node.ends else pending)
         return state, gained
+
+
+@dataclass(frozen=True)
+class FusionState:
+    """What is known of a prefix of tokens."""
+
+    word: str
+    """The word being written."""
+    lm: Any
+    spelling: Spelling | None
+    total: float
+    """All that was added to the prefix so far."""
+
+
+class Fusion:
+    """Scores of prefixes, extended piece of text by piece of text; spaces part words."""
+
+    def __init__(self, lm: Path | None, hotwords: Sequence[str], weights: Weights) -> None:
+        self._weights = weights
+        self._model = None if lm is None else WordModel(lm)
+        self._hotwords = Hotwords(hotwords, weights.hotword_score) if hotwords else None
+        before = None if self._model is None else self._model.start
+        self.start = FusionState("", before, None if self._hotwords is None else self._hotwords.start, 0.0)
+
+    def extend(self, state: FusionState, text: str) -> FusionState:
+        """The state after one more piece of text."""
+        word, lm, total = state.word, state.lm, state.total
+        first, *others = text.split(" ")
+        word += first
+        for part in others:
+            lm, gained = self._end_word(word, lm)
+            total += gained
+            word = part
+        spelling = state.spelling
+        if self._hotwords is not None and spelling is not None:
+            spelling, gained = self._hotwords.step(spelling, text)
+            total += gained
+        return FusionState(word, lm, spelling, total)
+
+    def finish(self, state: FusionState) -> float:
+        """The total of a prefix that is a whole utterance: its last word and its end counted."""
+        last = self.extend(state, " ")
+        if self._model is None:
+            return last.total
+        return last.total + self._weights.lm_scale * self._model.finish(last.lm)
+
+    def _end_word(self, word: str, lm: Any) -> tuple[Any, float]:
+        if self._model is None or not word:
+            return lm, 0.0
+        lm, log_prob = self._model.score(lm, word)
+        known = 0.0 if self._model.knows(word) else self._weights.unknown_score
+        return lm, self._weights.lm_scale * log_prob + self._weights.word_score + known

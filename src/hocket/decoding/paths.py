@@ -44,7 +44,9 @@ class TokenPath:
         return path
 
 
-def words(path: TokenPath, log_probs_TV: F32, vocabulary: Vocabulary, frame_seconds: float) -> tuple[Word, ...]:
+def words(
+    path: TokenPath, log_probs_TV: F32, vocabulary: Vocabulary, frame_seconds: float
+) -> tuple[Word, ...]:
     """The words of a path, with times and confidences.
 
     A word begins with the first frame of its first token and ends behind the last frame of its last.

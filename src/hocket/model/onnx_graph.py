@@ -80,7 +80,12 @@ class _Writer:
             index = 0 if stage == 0 else 3 * stage - 1
             groups = 1 if stage == 0 else self._config.subsampling_channels
             x_BCTF = self._convolve(
-                x_BCTF, f"{name}.layers.{index}", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4, group=groups
+                x_BCTF,
+                f"{name}.layers.{index}",
+                kernel_shape=[3, 3],
+                strides=[2, 2],
+                pads=[1] * 4,
+                group=groups,
             )
             if stage:
                 x_BCTF = self._convolve(x_BCTF, f"{name}.layers.{index + 1}", kernel_shape=[1, 1])
@@ -163,9 +168,7 @@ class _Writer:
         # Our positions are all sines, then all cosines; the checkpoint's alternate.
         apart_DO = np.concatenate([r_DO[0::2], r_DO[1::2]])
         r_PD = nodes.linear(self._positions_PD, apart_DO, None, f"{name}.relative_k_proj", exact=True)
-        r_HEP = nodes.op(
-            "Transpose", nodes.op("Reshape", r_PD, nodes.ints(0, heads, size)), perm=[1, 2, 0]
-        )
+        r_HEP = nodes.op("Transpose", nodes.op("Reshape", r_PD, nodes.ints(0, heads, size)), perm=[1, 2, 0])
         content_BHTT = nodes.op("MatMul", queries("bias_u"), k_BHET)
         distance_BHTT = self._by_distance(nodes.op("MatMul", queries("bias_v"), r_HEP))
         bias_BHTT = nodes.op("Add", distance_BHTT, self._bias_B11T)
@@ -239,7 +242,9 @@ class _Writer:
 
     def _length(self, x: str, dim: int) -> str:
         """The size of one dimension, as a scalar."""
-        return self._nodes.op("Gather", self._nodes.op("Shape", x), self._nodes.constant(np.array(dim, np.int64)))
+        return self._nodes.op(
+            "Gather", self._nodes.op("Shape", x), self._nodes.constant(np.array(dim, np.int64))
+        )
 
     def _valid(self, lens_B: str, num_frames: str) -> str:
         """1.0 (B, T) where a frame belongs to the utterance, else 0.0."""

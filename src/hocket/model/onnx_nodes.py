@@ -72,7 +72,9 @@ class Nodes:
         """One node with one output, which bears the node's name."""
         return self.split(kind, *inputs, name=name, num_outputs=1, **attributes)[0]
 
-    def split(self, kind: str, *inputs: str, num_outputs: int, name: str = "", **attributes: Any) -> list[str]:
+    def split(
+        self, kind: str, *inputs: str, num_outputs: int, name: str = "", **attributes: Any
+    ) -> list[str]:
         """One node with several outputs."""
         name = name or f"{kind}_{len(self._nodes)}"
         outputs = [name] if num_outputs == 1 else [f"{name}_{number}" for number in range(num_outputs)]

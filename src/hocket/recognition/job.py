@@ -10,23 +10,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from hocket.core import clock
-from hocket.core.errors import CheckpointError, RunError, UsageError
+from hocket.core.errors import RunError, UsageError
 from hocket.hardware.device import choose_device
-from hocket.model import ModelConfig, store, workload
-from hocket.recognition import hypotheses, inputs
+from hocket.recognition import hypotheses, inputs, opening, published
 from hocket.recognition.coordinator import Coordinator, Endurance, Outcome
 from hocket.recognition.hypotheses import Failure, Hypothesis
 from hocket.recognition.messages import Start
+from hocket.recognition.opening import check_precision
 from hocket.recognition.plan import MAX_UTTERANCES, Plan, make_plan
-from hocket.recognition.recognizer import check_precision
 from hocket.recognition.report import JobReport, Observer, WorkerReport
+from hocket.recognition.search import SearchSettings
 
 
 def recognize(
-    model_folder: Path,
+    model: str | Path,
     names: Sequence[str],
     out: Path,
     *,
@@ -36,6 +34,7 @@ def recognize(
     device: str = "auto",
     precision: str = "fp32",
     threads: int = 1,
+    search: SearchSettings | None = None,
     endurance: Endurance | None = None,
     progress: Observer | None = None,
 ) -> JobReport:
@@ -53,22 +52,25 @@ def recognize(
     if workers < 1 or threads < 1:
         raise UsageError(f"workers: {workers}, threads: {threads}: both start at 1")
     check_precision(precision)
-    config = _config(model_folder)
+    found = opening.find(model)
+    prefix = published.PREFIX if found.kind == "hf" else ""
     choose_device(device)
     plan = make_plan(inputs.collect(names), batch_seconds, max_utterances)
-    cost = workload.cost(config)
+    cost = opening.cost(found)
     costs = [
         float(cost.micro_batch(len(part), int(plan.num_frames[part].max()))) for part in plan.micro_batches
     ]
     num_workers = min(workers, len(plan.micro_batches))
 
     def start(slot: int) -> Start:
-        return Start(model_folder.absolute(), slot, device, precision, threads)
+        return Start(
+            f"{prefix}{found.folder.absolute()}", slot, device, precision, threads, search or SearchSettings()
+        )
 
     before = clock.monotonic() - began
     outcome = Coordinator(plan, start, num_workers, costs, endurance or Endurance(), progress).run()
-    found, failed = _answers(plan, outcome)
-    hypotheses.write(out, found, failed)
+    answers, failed = _answers(plan, outcome)
+    hypotheses.write(out, answers, failed)
     wall_seconds = clock.monotonic() - began
     startup_seconds = 0.0 if outcome.first_ready is None else before + outcome.first_ready
     return _report(plan, outcome, num_workers, wall_seconds, startup_seconds, (device, precision), out)
@@ -77,22 +79,12 @@ def recognize(
 def find_model(path: Path) -> Path:
     """The model folder of a run folder, or the path itself when it is a model folder.
 
-    Raises :class:`RunError` when neither is there.
+    Raises :class:`RunError` when neither is there, or what is there was exported.
     """
-    for folder in (path / "model", path):
-        if (folder / store.CONFIG).is_file():
-            return folder
-    if not path.is_dir():
-        raise RunError(f"{path}: no such run folder")
-    raise RunError(f"{path}: there is no model in it yet", "A run writes its model folder when it has ended.")
-
-
-def _config(model_folder: Path) -> ModelConfig:
-    try:
-        return ModelConfig.model_validate(store.read_config(model_folder)["model"])
-    except (KeyError, ValidationError) as error:
-        path = model_folder / store.CONFIG
-        raise CheckpointError(f"{path}: not the configuration of a model: {error}") from error
+    found = opening.find(path)
+    if found.kind != "hocket":
+        raise RunError(f"{path}: a model for another program", "Give the run that it was exported from.")
+    return found.folder
 
 
 def _answers(plan: Plan, outcome: Outcome) -> tuple[list[Hypothesis], list[Failure]]:

@@ -108,8 +108,12 @@ class WaveformEncoder:
         try:
             model: Any = AutoModelForCTC.from_pretrained(folder, local_files_only=True)
             strides = [int(stride) for stride in config["conv_stride"]]
+            kernels = [int(kernel) for kernel in config["conv_kernel"]]
         except (OSError, ValueError, KeyError) as error:
             raise CheckpointError(f"{folder}: not a model with a CTC head: {error}") from error
+        self._shortest = 1
+        for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+            self._shortest = (self._shortest - 1) * stride + kernel
         self._model = model.to(device).eval()
         self._device, self._bf16 = device, precision == "bf16"
         self.vocab_size = int(model.config.vocab_size)
@@ -120,6 +124,7 @@ class WaveformEncoder:
         wave = np.asarray(waveform, np.float32)
         if self._normalise:
             wave = (wave - wave.mean()) / np.sqrt(wave.var() + _EPS)
+        wave = np.pad(wave, (0, max(0, self._shortest - len(wave))))  # one frame at least
         return torch.from_numpy(wave.astype(np.float32))
 
     @torch.inference_mode()

@@ -12,6 +12,7 @@ from rich.text import Text
 from hocket.corpus.report import PrepareReport
 from hocket.decoding.wer import ScoreReport
 from hocket.recognition.export import FORMATS, Exported
+from hocket.recognition.precision_cost import Cost
 from hocket.recognition.report import JobReport
 from hocket.reports.axes import duration, number, percent
 from hocket.reports.picture import PAGE
@@ -123,8 +124,14 @@ def exported(report: Exported) -> RenderableType:
         ("parameters", f"{report.num_parameters:,}"),
         ("tokens", f"{report.vocab_size:,} with the blank"),
         ("weights in hocket", f"sha256 {report.source_sha256}"),
+        *((cost.name, _cost(cost)) for cost in report.costs),
     ]
     return facts(rows)
+
+
+def _cost(cost: Cost) -> str:
+    wer = "no references" if cost.wer is None else f"WER {percent(cost.wer)}"
+    return f"{wer}, {cost.num_differing:,} of {cost.num_utterances:,} utterances differ from the first"
 
 
 def score(report: ScoreReport) -> RenderableType:
