@@ -53,7 +53,7 @@ def recognize(
         raise UsageError(f"workers: {workers}, threads: {threads}: both start at 1")
     check_precision(precision)
     found = opening.find(model)
-    prefix = published.PREFIX if found.kind == "hf" else ""
+    name = (published.PREFIX if found.kind == "hf" else "") + str(found.folder.absolute())
     choose_device(device)
     plan = make_plan(inputs.collect(names), batch_seconds, max_utterances)
     cost = opening.cost(found)
@@ -63,9 +63,7 @@ def recognize(
     num_workers = min(workers, len(plan.micro_batches))
 
     def start(slot: int) -> Start:
-        return Start(
-            f"{prefix}{found.folder.absolute()}", slot, device, precision, threads, search or SearchSettings()
-        )
+        return Start(name, slot, device, precision, threads, search or SearchSettings())
 
     before = clock.monotonic() - began
     outcome = Coordinator(plan, start, num_workers, costs, endurance or Endurance(), progress).run()
