@@ -60,7 +60,9 @@ def test_skipped_blanks_still_part_equal_tokens() -> None:
     search = BeamSearch(BeamSettings(), VOCABULARY)
     assert search.searched_frames(scores_TV).tolist() == [0, 1, 4]
     assert search.search(scores_TV)[0].text == "aa"
-    assert BeamSearch(BeamSettings(blank_skip=1.0), VOCABULARY).searched_frames(scores_TV).tolist() == [*range(5)]
+    assert BeamSearch(BeamSettings(blank_skip=1.0), VOCABULARY).searched_frames(scores_TV).tolist() == [
+        *range(5)
+    ]
 
 
 def between(first: str, second: str, share: float) -> np.ndarray:
@@ -78,7 +80,9 @@ def test_hotwords_are_preferred_only_as_whole_words() -> None:
 
     def text(*hotwords: str) -> str:
         weights = Weights(hotword_score=2.0)
-        return BeamSearch(BeamSettings(hotwords=hotwords, weights=weights), VOCABULARY).search(scores_TV)[0].text
+        return (
+            BeamSearch(BeamSettings(hotwords=hotwords, weights=weights), VOCABULARY).search(scores_TV)[0].text
+        )
 
     assert text() == "a ab"
     assert text("bb") == "a bb"

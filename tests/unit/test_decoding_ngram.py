@@ -83,7 +83,7 @@ def test_a_written_model_reads_the_same_and_is_the_same_file(tmp_path: Path) -> 
     model.write(tmp_path / "a.arpa")
     read = arpa.read(tmp_path / "a.arpa")
     assert read.order == 3 and read.log_probs.keys() == model.log_probs.keys()
-    line = "w3 w0 never w1".split()
+    line = ["w3", "w0", "never", "w1"]
     assert read.sentence(line) == pytest.approx(model.sentence(line), abs=1e-4)
     read.write(tmp_path / "b.arpa")
     assert (tmp_path / "a.arpa").read_bytes() == (tmp_path / "b.arpa").read_bytes()
