@@ -67,11 +67,11 @@ class WordModel:
 class Weights:
     """Weights beside the model's own log-probabilities, which count once."""
 
-    lm_scale: float = 0.6
+    lm_scale: float = 0.4
     """Of the language model's log-probabilities (natural logarithm)."""
     word_score: float = 1.0
     """Added for every word: against the language model's liking for few words."""
-    unknown_score: float = -6.0
+    unknown_score: float = -10.0
     """Added for a word that the language model does not know."""
     hotword_score: float = 1.5
     """Added for every character of a hotword."""

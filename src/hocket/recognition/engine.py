@@ -95,7 +95,7 @@ class Engine:
 
 
 def _read(item: Item, num_samples: int) -> audio.Samples:
-    waveform = audio.read(item.audio, item.channel, item.start, item.num)
+    waveform = audio.read(item.audio, item.channel, item.start, item.num, item.member)
     if len(waveform) != num_samples:
         raise AudioError(
             f"{item.audio}: {len(waveform)} samples at 16 kHz, where {num_samples} were expected: "

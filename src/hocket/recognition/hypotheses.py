@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hocket.core import files
 from hocket.core.errors import CorpusError, UsageError
 from hocket.core.transcript import Alternative, Transcript, Word
 
@@ -58,16 +57,6 @@ def failures_path(out: Path) -> Path:
     return out.with_name(f"{out.stem}.failed.jsonl")
 
 
-def write(out: Path, hypotheses: Iterable[Hypothesis], failures: Iterable[Failure]) -> None:
-    """Write both lists, each whole or not at all; without failures no old list of them stays."""
-    listed = list(failures)
-    if listed:
-        files.write_text(failures_path(out), "".join(_line(asdict(failure)) for failure in listed))
-    else:
-        failures_path(out).unlink(missing_ok=True)
-    files.write_text(out, "".join(_line(_fields(hypothesis)) for hypothesis in hypotheses))
-
-
 def read(path: Path) -> list[Hypothesis]:
     """The hypotheses of a file, in its order.
 
@@ -88,16 +77,13 @@ def read(path: Path) -> list[Hypothesis]:
     return hypotheses
 
 
-def _fields(hypothesis: Hypothesis) -> dict[str, Any]:
-    fields = asdict(hypothesis)
-    for name in ("duration", "ref", "speaker", "words", "confidence", "alternatives"):
-        if fields[name] in (None, ()):
-            del fields[name]
-    return fields
-
-
-def _line(fields: dict[str, Any]) -> str:
-    return json.dumps(fields, ensure_ascii=False) + "\n"
+def to_line(answer: Hypothesis | Failure) -> bytes:
+    """One line of JSON; what is not known is left out."""
+    fields = {name: value for name, value in asdict(answer).items() if value not in (None, ())}
+    try:
+        return (json.dumps(fields, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:  # a file name that is no UTF-8: as escapes, which lead back to it
+        return (json.dumps(fields) + "\n").encode()
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

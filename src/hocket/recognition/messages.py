@@ -5,7 +5,7 @@ They travel pickled over a socket pair that only the two of them hold.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hocket.core.transcript import Transcript
 from hocket.recognition.items import Item
@@ -23,7 +23,9 @@ class Start:
     device: str
     precision: str
     threads: int
-    search: SearchSettings
+    cores: tuple[int, ...] = ()
+    """Where the process is to run; empty leaves it to the system."""
+    search: SearchSettings = field(default_factory=SearchSettings)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,10 @@ class Found:
     folder: Path
     kind: Kind
 
+    def __str__(self) -> str:
+        """As :func:`find` takes it, from wherever a process runs."""
+        return f"{published.PREFIX if self.kind == 'hf' else ''}{self.folder.absolute()}"
+
 
 def check_precision(precision: str) -> None:
     """Raises :class:`UsageError` unless it is a :data:`Precision`."""
@@ -59,6 +63,21 @@ def find(name: str | Path) -> Found:
     raise RunError(f"{path}: there is no model in it yet", "A run writes its model folder when it has ended.")
 
 
+def check(found: Found, device: str, precision: str) -> None:
+    """Raises :class:`UsageError` for a device or a precision that this kind of model has not."""
+    check_precision(precision)
+    if found.kind == "onnx" and (device == "cuda" or precision not in ONNX):
+        raise UsageError(
+            f"{found.folder}: ONNX Runtime computes on the CPU, in {' or '.join(ONNX)}",
+            "For a GPU or bf16 give the run that was exported.",
+        )
+    if found.kind != "onnx" and precision == "int8":
+        raise UsageError(
+            "precision: int8 is for exported models",
+            f"hocket export {found.folder} OUT --format onnx --int8, then recognise with OUT.",
+        )
+
+
 def load(
     found: Found, device: str = "auto", precision: str = "fp32", slot: int = 0, threads: int = 1
 ) -> tuple[Encoder, Vocabulary]:
@@ -67,22 +86,12 @@ def load(
     Raises :class:`UsageError` for a device or precision that this kind of model has not, and
     :class:`CheckpointError` when the folder is no such model.
     """
-    check_precision(precision)
+    check(found, device, precision)
     encoder: Encoder
     if found.kind == "onnx":
-        if device == "cuda" or precision not in ONNX:
-            raise UsageError(
-                f"{found.folder}: ONNX Runtime computes on the CPU, in {' or '.join(ONNX)}",
-                "For a GPU or bf16 give the run that was exported.",
-            )
         encoder = OnnxEncoder(found.folder / ONNX[precision], threads)
         vocabulary = Vocabulary.of(Tokens.load(found.folder))
     else:
-        if precision == "int8":
-            raise UsageError(
-                "precision: int8 is for exported models",
-                f"hocket export {found.folder} OUT --format onnx --int8, then recognise with OUT.",
-            )
         chosen = choose_device(device, slot)
         if found.kind == "hocket":
             encoder = TorchEncoder(store.load(found.folder), chosen, precision)

@@ -39,6 +39,8 @@ def main() -> None:
         start: Start = line.recv()
     except EOFError:
         return
+    if start.cores and sys.platform == "linux":
+        os.sched_setaffinity(0, start.cores)
     threading.Thread(target=_listen, args=(line, leases), name="listen", daemon=True).start()
     try:
         _serve(line, leases, start, began)

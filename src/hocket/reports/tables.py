@@ -101,9 +101,12 @@ def training(info: RunInfo, summary: Mapping[str, Any]) -> RenderableType:
 def recognition(report: JobReport) -> RenderableType:
     """What a recognition job did."""
     found = f"{report.num_utterances:,} utterances, {duration(report.audio_seconds)} of speech"
+    earlier = f"{report.num_earlier:,} of {report.num_pieces:,} pieces, from {report.journal}"
     rows: list[Row] = [
         ("recognised", found),
-        ("hypotheses", str(report.out)),
+        ("hypotheses", ", ".join(str(out) for out in report.out)),
+        ("answered before", earlier if report.num_earlier else None),
+        ("chosen", report.tuning),
         ("failed", f"{report.num_failed:,}, listed in {report.failed}" if report.num_failed else None),
         ("took", f"{duration(report.wall_seconds)}, {duration(report.startup_seconds)} of it to start"),
         ("speed", f"{number(report.rtfx_steady)} s of speech a second, {number(report.rtfx)} with the start"),
