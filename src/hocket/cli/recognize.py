@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from hocket.cli import search
 from hocket.cli.output import JsonOption, reporting
 from hocket.cli.progress import Progress, on_stderr
 from hocket.core.errors import UsageError
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
 
 
 def recognize(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, or of a model.", show_default=False)],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of a run, of a model, or an exported one; hf:FOLDER for a published model.",
+            show_default=False,
+        ),
+    ],
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -48,7 +55,9 @@ def recognize(
         ),
     ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
-    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of matrix products.")] = "fp32",
+    precision: Annotated[
+        Literal["fp32", "bf16", "int8"], typer.Option(help="Of matrix products; int8 for exported folders.")
+    ] = "fp32",
     threads: Annotated[int, typer.Option(min=1, help="Threads of each worker.")] = 1,
     order: Annotated[
         Literal["input", "finished"], typer.Option(help="Of hypotheses in the outputs.")
@@ -57,6 +66,16 @@ def recognize(
         bool, typer.Option("--null", "-0", help="Names on standard input end with a zero byte.")
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw the journal of an earlier job away.")] = False,
+    beam: search.Beam = 0,
+    lm: search.Lm = None,
+    lm_scale: search.LmScale = 0.4,
+    word_score: search.WordScore = 1.0,
+    hotwords: search.HotwordsFile = None,
+    hotword_score: search.HotwordScore = 1.5,
+    blank_skip: search.BlankSkip = 0.999,
+    nbest: search.NumBest = 1,
+    words: search.Words = False,
+    calibration: search.CalibrationFile = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recognise speech with a trained model. Any number of workers gives the same transcripts.
@@ -69,13 +88,16 @@ def recognize(
         from hocket.recognition.inputs import STDIN, listed
         from hocket.reports import tables
 
+        settings = search.settings(
+            *(beam, lm, lm_scale, word_score, hotwords, hotword_score, blank_skip, nbest, words, calibration)
+        )
         names = inputs
         if STDIN in inputs:
             if inputs != [STDIN]:
                 raise UsageError("- (a list on standard input) goes with no other input")
             names = listed(sys.stdin.buffer, null)
         report = job.recognize(
-            job.find_model(run),
+            run,
             names,
             out,
             workers=_number(workers),
@@ -87,6 +109,7 @@ def recognize(
             order=order,
             lenient=STDIN in inputs,
             fresh=fresh,
+            search=settings,
             progress=lambda state: show(progress, state),
         )
         output.give(report, lambda: tables.recognition(report))

@@ -43,7 +43,9 @@ class Engine:
     def __init__(self, start: Start) -> None:
         fix_arithmetic(start.threads)
         precision = cast(Precision, start.precision)
-        self._recognizer = Recognizer.load(start.model_folder, start.device, precision, start.slot)
+        self._recognizer = Recognizer.load(
+            start.model, start.device, precision, start.slot, start.threads, start.search
+        )
 
     @torch.inference_mode()
     def load(self, lease: Lease) -> Loaded:

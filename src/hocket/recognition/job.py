@@ -9,26 +9,26 @@ goes on where the last one ended, however it ended, and computes nothing that is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from hocket.core import clock
-from hocket.core.errors import CheckpointError, RunError, UsageError
+from hocket.core.errors import RunError, UsageError
 from hocket.hardware.device import choose_device
-from hocket.model import ModelConfig, store, workload
-from hocket.recognition import fingerprint, inputs, journal, outputs, tuning
+from hocket.model import store
+from hocket.recognition import fingerprint, inputs, journal, opening, outputs, tuning
 from hocket.recognition.answers import Order, answers, check_order
 from hocket.recognition.coordinator import Coordinator, Endurance, Outcome
 from hocket.recognition.hypotheses import failures_path
 from hocket.recognition.journal import Answer, Journal
 from hocket.recognition.messages import Done, Start
+from hocket.recognition.opening import Found
 from hocket.recognition.plan import MAX_UTTERANCES, Plan, make_plan
-from hocket.recognition.recognizer import check_precision
 from hocket.recognition.report import JobReport, Observer, WorkerReport
+from hocket.recognition.search import SearchSettings
 from hocket.recognition.survey import SHORTEST_PIECES, survey
 
 BATCH_SECONDS = 60.0
@@ -38,7 +38,7 @@ MAX_SECONDS = 30.0
 
 
 def recognize(
-    model_folder: Path,
+    model: str | Path,
     names: Sequence[str],
     out: Path | Sequence[Path],
     *,
@@ -52,6 +52,7 @@ def recognize(
     order: Order = "input",
     lenient: bool = False,
     fresh: bool = False,
+    search: SearchSettings | None = None,
     endurance: Endurance | None = None,
     progress: Observer | None = None,
 ) -> JobReport:
@@ -74,23 +75,25 @@ def recognize(
     outs = [out] if isinstance(out, Path) else list(out)
     if (workers is not None and workers < 1) or threads < 1:
         raise UsageError(f"workers: {workers}, threads: {threads}: both start at 1")
-    check_precision(precision)
     check_order(order)
     outputs.check(outs)
-    config = _config(model_folder)
+    source = opening.find(model)
+    opening.check(source, device, precision)
     chosen = choose_device(device)
     items = inputs.collect(names, lenient)
     outputs.check(outs, len(items))
     path = journal_path(outs[0])
-    longest = max_seconds or _longest(model_folder)
+    longest = max_seconds or _longest(source)
     found = survey(items, longest)
     earlier = {} if fresh else _settings(path)
-    words = outputs.need_times(outs) or earlier.get("words") is True
+    wanted = search or SearchSettings()
+    timed = wanted.words or outputs.need_times(outs) or earlier.get("words") is True
+    searched = replace(wanted, words=timed)
     cores = tuning.usable_cores()
 
     def start(slot: int, number: int) -> Start:
         pinned = tuning.cores_of(slot, number, threads, cores) if chosen.type == "cpu" else ()
-        return Start(model_folder.absolute(), slot, device, precision, threads, pinned, words)
+        return Start(str(source), slot, device, precision, threads, pinned, searched)
 
     tuned: tuning.Tuning | None = None
     if batch_seconds is None:
@@ -111,10 +114,11 @@ def recognize(
         "device": chosen.type,
         "precision": precision,
         "threads": threads,
-        "words": words,
+        "words": timed,
+        "search": searched.fingerprint(),
     }
-    print_ = fingerprint.of_job(plan, found.sha256, model_folder, settings)
-    cost = workload.cost(config)
+    print_ = fingerprint.of_job(plan, found.sha256, source.folder, settings)
+    cost = opening.cost(source)
     costs = [
         float(cost.micro_batch(len(part), plan.frames(number)))
         for number, part in enumerate(plan.micro_batches)
@@ -158,27 +162,21 @@ def journal_path(out: Path) -> Path:
 def find_model(path: Path) -> Path:
     """The model folder of a run folder, or the path itself when it is a model folder.
 
-    Raises :class:`RunError` when neither is there.
+    Raises :class:`RunError` when neither is there, or what is there was exported.
     """
-    for folder in (path / "model", path):
-        if (folder / store.CONFIG).is_file():
-            return folder
-    if not path.is_dir():
-        raise RunError(f"{path}: no such run folder")
-    raise RunError(f"{path}: there is no model in it yet", "A run writes its model folder when it has ended.")
+    found = opening.find(path)
+    if found.kind != "hocket":
+        raise RunError(f"{path}: a model for another program", "Give the run that it was exported from.")
+    return found.folder
 
 
-def _config(model_folder: Path) -> ModelConfig:
-    try:
-        return ModelConfig.model_validate(store.read_config(model_folder)["model"])
-    except (KeyError, ValidationError) as error:
-        path = model_folder / store.CONFIG
-        raise CheckpointError(f"{path}: not the configuration of a model: {error}") from error
-
-
-def _longest(model_folder: Path) -> float:
+def _longest(model: Found) -> float:
     """Seconds of the longest audio that the model was trained on, where its folder tells."""
-    told = store.read_config(model_folder).get("extra", {}).get("longest_seconds")
+    told = (
+        None
+        if model.kind == "hf"
+        else store.read_config(model.folder).get("extra", {}).get("longest_seconds")
+    )
     return max(float(told), SHORTEST_PIECES) if isinstance(told, int | float) else MAX_SECONDS
 
 

@@ -5,18 +5,19 @@ They travel pickled over a socket pair that only the two of them hold.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from hocket.core.transcript import Transcript
 from hocket.recognition.items import Item
+from hocket.recognition.search import SearchSettings
 
 
 @dataclass(frozen=True)
 class Start:
     """To a new worker: what to load."""
 
-    model_folder: Path
+    model: str
+    """A run, a model folder, an exported one, or ``hf:FOLDER``."""
     slot: int
     """Number of the worker's place; chooses the GPU where there are several."""
     device: str
@@ -24,8 +25,7 @@ class Start:
     threads: int
     cores: tuple[int, ...] = ()
     """Where the process is to run; empty leaves it to the system."""
-    words: bool = False
-    """Whether words are to have times."""
+    search: SearchSettings = field(default_factory=SearchSettings)
 
 
 @dataclass(frozen=True)

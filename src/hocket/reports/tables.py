@@ -11,6 +11,8 @@ from rich.text import Text
 
 from hocket.corpus.report import PrepareReport
 from hocket.decoding.wer import ScoreReport
+from hocket.recognition.export import FORMATS, Exported
+from hocket.recognition.precision_cost import Cost
 from hocket.recognition.report import JobReport
 from hocket.reports.axes import duration, number, percent
 from hocket.reports.picture import PAGE
@@ -114,6 +116,25 @@ def recognition(report: JobReport) -> RenderableType:
         *((f"worker lost {n}", loss) for n, loss in enumerate(report.losses, 1)),
     ]
     return facts(rows)
+
+
+def exported(report: Exported) -> RenderableType:
+    """What was written of a model."""
+    rows: list[Row] = [
+        ("folder", str(report.out)),
+        ("format", f"{report.format}: {FORMATS[report.format].what}"),
+        ("files", ", ".join(f"{name} ({number(size / 1e6)} MB)" for name, size in report.files.items())),
+        ("parameters", f"{report.num_parameters:,}"),
+        ("tokens", f"{report.vocab_size:,} with the blank"),
+        ("weights in hocket", f"sha256 {report.source_sha256}"),
+        *((cost.name, _cost(cost)) for cost in report.costs),
+    ]
+    return facts(rows)
+
+
+def _cost(cost: Cost) -> str:
+    wer = "no references" if cost.wer is None else f"WER {percent(cost.wer)}"
+    return f"{wer}, {cost.num_differing:,} of {cost.num_utterances:,} utterances differ from the first"
 
 
 def score(report: ScoreReport) -> RenderableType:
