@@ -132,11 +132,12 @@ def main() -> None:
         "| --- | --- |",
         *(f"| {target} | {number} |" for target, number in sorted(tally.kills.items())),
     ]
+    size = f"{told['num_utterances']} utterances in {told['num_micro_batches']} micro-batches"
     text = (
-        f"Seed {seed}. {told['num_utterances']} utterances in {told['num_micro_batches']} micro-batches, "
-        f"{WORKERS} workers, {tally.jobs} jobs, {tally.starts} starts. Every job ended with the bytes of a "
-        "run without a kill; no micro-batch was in a journal twice; the last start of each job computed exactly "
-        f"what the journal lacked. A kill costs at most the {2 * WORKERS} micro-batches in flight."
+        f"Seed {seed}. {size}, {WORKERS} workers, {tally.jobs} jobs, {tally.starts} starts. Every job ended "
+        "with the bytes of a run without a kill; no micro-batch was in a journal twice; the last start of "
+        "each job computed exactly what the journal lacked. A kill costs at most the "
+        f"{2 * WORKERS} micro-batches in flight."
     )
     page("Recognition jobs under SIGKILL", text, rows, options.out)
 

@@ -48,9 +48,8 @@ class Readers:
             shares = [positions[first::num] for first in range(num)]
             work = [self._pool.submit(lambda s: [self._row(lease, p) for p in s], share) for share in shares]
             rows = [row for share in work for row in share.result()]
-        features = {
-            position: found for position, found in sorted(rows, key=_first) if not isinstance(found, str)
-        }
+        rows.sort(key=lambda row: row[0])
+        features = {position: found for position, found in rows if not isinstance(found, str)}
         reasons = {position: found for position, found in rows if isinstance(found, str)}
         return Loaded(features, reasons, clock.monotonic() - began)
 
@@ -67,10 +66,6 @@ class Readers:
             return position, self._features(samples)
         except AudioError as error:
             return position, str(error)
-
-
-def _first(row: tuple[int, torch.Tensor | str]) -> int:
-    return row[0]
 
 
 def _read(item: Item, num_samples: int) -> audio.Samples:
