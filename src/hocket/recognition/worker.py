@@ -25,7 +25,8 @@ from hocket.recognition.messages import Begun, Crashed, Done, Lease, Ready, Refu
 from hocket.recognition.process import KEY
 
 if TYPE_CHECKING:
-    from hocket.recognition.engine import Engine, Loaded
+    from hocket.recognition.engine import Engine
+    from hocket.recognition.reading import Loaded
 
 
 def main() -> None:
