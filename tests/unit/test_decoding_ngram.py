@@ -6,7 +6,6 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,20 +35,20 @@ class Definition:
             Counter(tuple(line[i : i + n]) for line in self.lines for i in range(len(line) - n + 1))
             for n in range(1, order + 1)
         ]
+        self.by_length = [self.counts(length) for length in range(1, order + 1)]
 
     def count(self, ngram: tuple[str, ...]) -> int:
         if len(ngram) == self.order or ngram[0] == BEGIN:
             return self.seen[len(ngram) - 1][ngram]
         return sum(1 for longer in self.seen[len(ngram)] if longer[1:] == ngram)
 
-    @cache
     def counts(self, length: int) -> dict[tuple[str, ...], int]:
         found = {ngram: self.count(ngram) for ngram in self.seen[length - 1]}
         return {ngram: count for ngram, count in found.items() if ngram != (BEGIN,) and count}
 
     def prob(self, word: str, history: tuple[str, ...]) -> float:
         length = len(history) + 1
-        counts = self.counts(length)
+        counts = self.by_length[length - 1]
         of = Counter(counts.values())
         share = of[1] / (of[1] + 2 * of[2])
         steps = [0.0] + [n - (n + 1) * share * of[n + 1] / of[n] for n in (1, 2, 3)]
