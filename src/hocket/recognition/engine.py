@@ -1,4 +1,4 @@
-"""What a worker does with a micro-batch: read its audio, recognise it, say what went wrong."""
+"""What a worker does with a micro-batch: have it read, recognise it, say what went wrong."""
 
 from __future__ import annotations
 
@@ -7,24 +7,13 @@ from typing import cast
 
 import torch
 
-from hocket.core import clock
-from hocket.core.errors import AudioError
 from hocket.corpus import audio
 from hocket.corpus.features import HOP
 from hocket.decoding import Transcript
 from hocket.hardware.device import fix_arithmetic
-from hocket.recognition.items import Item
 from hocket.recognition.messages import Lease, Start
+from hocket.recognition.reading import Loaded, Readers
 from hocket.recognition.recognizer import Precision, Recognizer
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """Features (T, F) of the items that could be read, by position; reasons of the others."""
-
-    features: dict[int, torch.Tensor]
-    reasons: dict[int, str]
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -47,18 +36,15 @@ class Engine:
             start.model, start.device, precision, start.slot, start.threads, start.search
         )
 
-    @torch.inference_mode()
+        self._readers = Readers(self._recognizer.features, start.readers)
+
     def load(self, lease: Lease) -> Loaded:
         """Read the audio of a micro-batch and compute its features."""
-        began = clock.monotonic()
-        features: dict[int, torch.Tensor] = {}
-        reasons: dict[int, str] = {}
-        for position, (item, num_samples) in enumerate(zip(lease.items, lease.num_samples, strict=True)):
-            try:
-                features[position] = self._recognizer.features(_read(item, num_samples))
-            except AudioError as error:
-                reasons[position] = str(error)
-        return Loaded(features, reasons, clock.monotonic() - began)
+        return self._readers.load(lease)
+
+    def keep_up(self, loaded: Loaded, answer: Answer) -> None:
+        """Size reading by what a micro-batch took."""
+        self._readers.keep_up(loaded.seconds, answer.encode_seconds + answer.decode_seconds)
 
     def recognize(self, lease: Lease, loaded: Loaded) -> Answer:
         """Transcripts of what was loaded. What does not fit into memory is a reason, not an end."""
@@ -92,16 +78,6 @@ class Engine:
             encode_seconds,
             decode_seconds,
         )
-
-
-def _read(item: Item, num_samples: int) -> audio.Samples:
-    waveform = audio.read(item.audio, item.channel, item.start, item.num, item.member)
-    if len(waveform) != num_samples:
-        raise AudioError(
-            f"{item.audio}: {len(waveform)} samples at 16 kHz, where {num_samples} were expected: "
-            "has the file changed?"
-        )
-    return waveform
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -92,8 +92,10 @@ def recognize(
     cores = tuning.usable_cores()
 
     def start(slot: int, number: int) -> Start:
-        pinned = tuning.cores_of(slot, number, threads, cores) if chosen.type == "cpu" else ()
-        return Start(str(source), slot, device, precision, threads, pinned, searched)
+        on_cpu = chosen.type == "cpu"
+        pinned = tuning.cores_of(slot, number, threads, cores) if on_cpu else ()
+        readers = 1 if on_cpu else max(1, len(cores) // number)
+        return Start(str(source), slot, device, precision, threads, pinned, readers, searched)
 
     tuned: tuning.Tuning | None = None
     if batch_seconds is None:

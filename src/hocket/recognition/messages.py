@@ -25,6 +25,8 @@ class Start:
     threads: int
     cores: tuple[int, ...] = ()
     """Where the process is to run; empty leaves it to the system."""
+    readers: int = 1
+    """Threads that read audio, at most."""
     search: SearchSettings = field(default_factory=SearchSettings)
 
 

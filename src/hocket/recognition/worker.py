@@ -75,6 +75,7 @@ def _serve(line: Connection[Any, Any], leases: queue.SimpleQueue[Lease], start: 
             raise loaded
         line.send(Begun(lease.number))
         answer = engine.recognize(lease, loaded)
+        engine.keep_up(loaded, answer)
         line.send(
             Done(
                 number=lease.number,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from hocket.core import files
+from hocket.corpus.audio import SAMPLE_RATE
+from hocket.corpus.index import CorpusIndex
 from hocket.corpus.tokens import Tokens
 from hocket.model import store
 from hocket.model.ctc import FastConformerCTC
@@ -15,7 +17,9 @@ def write_result(trainer: Trainer) -> dict[str, Any]:
     """Write ``model/`` and ``summary.json``; on rank 0, after the last step."""
     recipe, progress, model = trainer.recipe, trainer.progress, trainer.replica.model
     assert isinstance(model, FastConformerCTC)
-    store.save(trainer.folder.model, model, {"features": recipe.features.model_dump(mode="json")})
+    longest = int(CorpusIndex.open(recipe.corpus, "train").num_samples.max()) / SAMPLE_RATE
+    extra = {"features": recipe.features.model_dump(mode="json"), "longest_seconds": round(longest, 3)}
+    store.save(trainer.folder.model, model, extra)
     Tokens.load(recipe.corpus).save(trainer.folder.model)
     wall = progress.wall_seconds
     summary = {
