@@ -67,7 +67,7 @@ class WordModel:
 class Weights:
     """Weights beside the model's own log-probabilities, which count once."""
 
-    lm_scale: float = 0.4
+    lm_scale: float = 0.5
     """Of the language model's log-probabilities (natural logarithm)."""
     word_score: float = 1.0
     """Added for every word: against the language model's liking for few words."""
