@@ -424,7 +424,13 @@ def test_errors_of_the_model_folder_come_before_any_worker(model: Path, sounds: 
     with pytest.raises(HocketError, match="no such run folder"):
         find_model(tmp_path / "gone")
     assert find_model(model.parent) == find_model(model) == model
-    for settings in ({"workers": 0}, {"threads": 0}, {"device": "abacus"}, {"precision": "fp7"}):
+    for settings in (
+        {"workers": 0},
+        {"threads": 0},
+        {"device": "abacus"},
+        {"precision": "fp7"},
+        {"engine": "steam"},
+    ):
         with pytest.raises(UsageError):
             recognize(model, [str(sounds)], out, **settings)
 

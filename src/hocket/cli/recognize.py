@@ -59,6 +59,10 @@ def recognize(
         Literal["fp32", "bf16", "int8"], typer.Option(help="Of matrix products; int8 for exported folders.")
     ] = "fp32",
     threads: Annotated[int, typer.Option(min=1, help="Threads of each worker.")] = 1,
+    engine: Annotated[
+        Literal["processes", "ray"],
+        typer.Option(help="Where workers run: on this machine, or on the Ray cluster that it belongs to."),
+    ] = "processes",
     order: Annotated[
         Literal["input", "finished"], typer.Option(help="Of hypotheses in the outputs.")
     ] = "input",
@@ -106,6 +110,7 @@ def recognize(
             device=device,
             precision=precision,
             threads=threads,
+            engine=engine,
             order=order,
             lenient=STDIN in inputs,
             fresh=fresh,

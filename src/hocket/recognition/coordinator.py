@@ -20,7 +20,7 @@ from hocket.corpus.features import HOP
 from hocket.recognition.leases import LeaseBook
 from hocket.recognition.messages import Begun, Crashed, Done, Ready, Refused, Start
 from hocket.recognition.plan import Plan
-from hocket.recognition.process import WorkerProcess
+from hocket.recognition.process import Worker, WorkerProcess
 from hocket.recognition.report import JobProgress, Observer, WorkerReport, WorkerState
 
 _STARTS = 3
@@ -64,7 +64,7 @@ class Outcome:
 class _Worker:
     """A process and what it has done so far."""
 
-    def __init__(self, process: WorkerProcess) -> None:
+    def __init__(self, process: Worker) -> None:
         self.process = process
         self.heard = process.started
         self.ready = False
@@ -88,9 +88,10 @@ class Coordinator:
         observe: Observer | None = None,
         done: npt.NDArray[np.bool_] | None = None,
         together: bool = False,
+        launch: Callable[[Start], Worker] = WorkerProcess,
     ) -> None:
         self._plan, self._start, self._endurance, self._observe = plan, start, endurance, observe
-        self._record, self._together = record, together
+        self._record, self._together, self._launch = record, together, launch
         earlier = set() if done is None else set(np.flatnonzero(done).tolist())
         self._book = LeaseBook(costs, endurance.max_deaths, earlier)
         self._num_workers = workers
@@ -122,7 +123,7 @@ class Coordinator:
             self._end_all(patience=5.0 if finished else 0.0)
 
     def _spawn(self, slot: int) -> None:
-        self._workers[slot] = _Worker(WorkerProcess(self._start(slot)))
+        self._workers[slot] = _Worker(self._launch(self._start(slot)))
 
     def _replace_lost(self) -> None:
         wanted = min(self._num_workers, self._book.num_open)

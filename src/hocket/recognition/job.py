@@ -8,20 +8,18 @@ goes on where the last one ended, however it ended, and computes nothing that is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hocket.core import clock
 from hocket.core.errors import RunError, UsageError
-from hocket.hardware.device import choose_device
 from hocket.model import store
 from hocket.recognition import fingerprint, inputs, journal, opening, outputs, tuning
 from hocket.recognition.answers import Order, answers, check_order
 from hocket.recognition.coordinator import Coordinator, Endurance, Outcome
+from hocket.recognition.hosts import EngineName, open_hosts
 from hocket.recognition.hypotheses import failures_path
 from hocket.recognition.journal import Answer, Journal
 from hocket.recognition.messages import Done, Start
@@ -49,6 +47,7 @@ def recognize(
     device: str = "auto",
     precision: str = "fp32",
     threads: int = 1,
+    engine: EngineName = "processes",
     order: Order = "input",
     lenient: bool = False,
     fresh: bool = False,
@@ -63,7 +62,8 @@ def recognize(
     micro-batch unless ``batch_seconds`` says so. ``batch_seconds`` of padded audio and
     ``max_utterances`` bound a micro-batch; audio longer than ``max_seconds`` (None: than the longest
     the model was trained on) is cut at silences. ``lenient`` lists names that lead nowhere as failed.
-    ``fresh`` throws an old journal away. What cannot be recognised is listed in
+    ``fresh`` throws an old journal away. ``engine`` says where workers run (see
+    :mod:`~hocket.recognition.hosts`). What cannot be recognised is listed in
     ``<stem of out>.failed.jsonl`` and never stops the rest. With one thread a transcript is the same,
     bit for bit of the arithmetic, for any ``workers``.
 
@@ -79,81 +79,81 @@ def recognize(
     outputs.check(outs)
     source = opening.find(model)
     opening.check(source, device, precision)
-    chosen = choose_device(device)
     items = inputs.collect(names, lenient)
     outputs.check(outs, len(items))
-    path = journal_path(outs[0])
+    earlier = {} if fresh else _settings(journal_path(outs[0]))
     longest = max_seconds or _longest(source)
-    found = survey(items, longest)
-    earlier = {} if fresh else _settings(path)
     wanted = search or SearchSettings()
     timed = wanted.words or outputs.need_times(outs) or earlier.get("words") is True
     searched = replace(wanted, words=timed)
-    cores = tuning.usable_cores()
+    with open_hosts(engine, "cpu" if source.kind == "onnx" else device, threads) as hosts:
 
-    def start(slot: int, number: int) -> Start:
-        on_cpu = chosen.type == "cpu"
-        pinned = tuning.cores_of(slot, number, threads, cores) if on_cpu else ()
-        readers = 1 if on_cpu else max(1, len(cores) // number)
-        return Start(str(source), slot, device, precision, threads, pinned, readers, searched)
+        def start(slot: int, number: int) -> Start:
+            pinned, readers = hosts.pinned(slot, number, threads), hosts.readers(number)
+            return Start(str(source), slot, hosts.device, precision, threads, pinned, readers, searched)
 
-    tuned: tuning.Tuning | None = None
-    if batch_seconds is None:
-        batch_seconds = earlier.get("batch_seconds")
-    plan = make_plan(found, batch_seconds or BATCH_SECONDS, max_utterances)
-    if workers is None and plan.micro_batches:
-        gpus = torch.cuda.device_count() if chosen.type == "cuda" else 0
-        tuned = tuning.choose(plan, start, batch_seconds, cores, gpus, threads)
-        workers = tuned.workers
-        if batch_seconds is None:
-            batch_seconds = tuned.batch_seconds
-            plan = make_plan(found, batch_seconds, max_utterances)
-    batch_seconds = batch_seconds or BATCH_SECONDS
-    settings: dict[str, Any] = {
-        "batch_seconds": batch_seconds,
-        "max_utterances": max_utterances,
-        "max_seconds": longest,
-        "device": chosen.type,
-        "precision": precision,
-        "threads": threads,
-        "words": timed,
-        "search": searched.fingerprint(),
-    }
-    print_ = fingerprint.of_job(plan, found.sha256, source.folder, settings)
-    cost = opening.cost(source)
-    costs = [
-        float(cost.micro_batch(len(part), plan.frames(number)))
-        for number, part in enumerate(plan.micro_batches)
-    ]
-    with Journal(path, print_, len(plan.piece_item), len(plan.micro_batches), fresh) as book:
-        num_open = int((~book.done).sum())
-        num_workers = min(workers or 1, num_open)
-        num_earlier = sum(len(plan.micro_batches[number]) for number in book.done.nonzero()[0].tolist())
-
-        def record(done: Done) -> None:
-            pieces = plan.micro_batches[done.number].tolist()
-            rows = zip(pieces, done.transcripts, done.reasons, strict=True)
-            book.add(done.number, [Answer(*row) for row in rows])
-
-        before = clock.monotonic() - began
-        outcome = Coordinator(
-            *(plan, lambda slot: start(slot, num_workers), num_workers, costs, record),
-            *(endurance or Endurance(), progress, book.done.copy()),
-        ).run()
-        counts = outputs.write(outs, answers(plan, book, outcome.given_up, order))
-    wall_seconds = clock.monotonic() - began
-    startup_seconds = 0.0 if outcome.first_ready is None else before + outcome.first_ready
+        found = survey(items, longest)
+        size: float | None = earlier.get("batch_seconds") if batch_seconds is None else batch_seconds
+        plan = make_plan(found, BATCH_SECONDS if size is None else size, max_utterances)
+        tuned = None
+        if workers is None and plan.micro_batches:
+            tuned = tuning.choose(plan, start, size, hosts.most, hosts.launch)
+            workers, size = tuned.workers, tuned.batch_seconds
+            plan = make_plan(found, size, max_utterances)
+        settings: dict[str, Any] = {
+            "batch_seconds": BATCH_SECONDS if size is None else size,
+            "max_utterances": max_utterances,
+            "max_seconds": longest,
+            "device": hosts.device,
+            "precision": precision,
+            "threads": threads,
+            "words": timed,
+            "search": searched.fingerprint(),
+        }
+        job = fingerprint.of_job(plan, found.sha256, source.folder, settings)
+        costs = _costs(plan, source)
+        with Journal(
+            journal_path(outs[0]), job, len(plan.piece_item), len(plan.micro_batches), fresh
+        ) as book:
+            done_before = book.done.copy()
+            num_workers = min(workers or 1, int((~done_before).sum()))
+            before = clock.monotonic() - began
+            outcome = Coordinator(
+                *(plan, lambda slot: start(slot, num_workers), num_workers, costs, _recorder(plan, book)),
+                *(endurance or Endurance(), progress, done_before),
+                launch=hosts.launch,
+            ).run()
+            counts = outputs.write(outs, answers(plan, book, outcome.given_up, order))
     return _report(
         plan,
         outcome,
         counts,
         num_workers=num_workers,
-        num_earlier=num_earlier,
-        wall_seconds=wall_seconds,
-        startup_seconds=startup_seconds,
-        how=_How(chosen.type, precision, batch_seconds, None if tuned is None else str(tuned)),
+        num_earlier=sum(len(plan.micro_batches[number]) for number in done_before.nonzero()[0].tolist()),
+        wall_seconds=clock.monotonic() - began,
+        startup_seconds=0.0 if outcome.first_ready is None else before + outcome.first_ready,
+        settings=settings,
+        tuned=tuned,
         outs=outs,
     )
+
+
+def _costs(plan: Plan, source: Found) -> list[float]:
+    """What each micro-batch costs, to hand out the largest first."""
+    cost = opening.cost(source)
+    parts = enumerate(plan.micro_batches)
+    return [float(cost.micro_batch(len(part), plan.frames(number))) for number, part in parts]
+
+
+def _recorder(plan: Plan, book: Journal) -> Callable[[Done], None]:
+    """What puts an answer into the journal."""
+
+    def record(done: Done) -> None:
+        pieces = plan.micro_batches[done.number].tolist()
+        rows = zip(pieces, done.transcripts, done.reasons, strict=True)
+        book.add(done.number, [Answer(*row) for row in rows])
+
+    return record
 
 
 def journal_path(out: Path) -> Path:
@@ -188,16 +188,6 @@ def _settings(path: Path) -> dict[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
-@dataclass(frozen=True)
-class _How:
-    """What was used."""
-
-    device: str
-    precision: str
-    batch_seconds: float
-    tuning: str | None
-
-
 def _report(
     plan: Plan,
     outcome: Outcome,
@@ -207,7 +197,8 @@ def _report(
     num_earlier: int,
     wall_seconds: float,
     startup_seconds: float,
-    how: _How,
+    settings: Mapping[str, Any],
+    tuned: tuning.Tuning | None,
     outs: Sequence[Path],
 ) -> JobReport:
     num_found, num_failed, audio_seconds = counts
@@ -228,10 +219,10 @@ def _report(
         restarts=outcome.restarts,
         losses=tuple(outcome.losses),
         per_worker=tuple(sorted(outcome.reports, key=lambda report: (report.slot, report.pid))),
-        device=how.device,
-        precision=how.precision,
-        batch_seconds=how.batch_seconds,
-        tuning=how.tuning,
+        device=settings["device"],
+        precision=settings["precision"],
+        batch_seconds=settings["batch_seconds"],
+        tuning=None if tuned is None else str(tuned),
         out=tuple(outs),
         journal=journal_path(outs[0]),
         failed=failures_path(outs[0]) if num_failed else None,

@@ -7,8 +7,6 @@ names together with what was measured.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +19,7 @@ from hocket.corpus.features import HOP
 from hocket.recognition.coordinator import Coordinator, Endurance
 from hocket.recognition.messages import Done, Start
 from hocket.recognition.plan import I64, MAX_UTTERANCES, Plan
+from hocket.recognition.process import Worker, WorkerProcess
 from hocket.recognition.report import JobProgress
 
 BATCH_SECONDS = (10.0, 30.0, 60.0, 120.0)
@@ -55,23 +54,26 @@ class Tuning:
 
 
 def choose(
-    plan: Plan, start: Make, batch_seconds: float | None, cores: Sequence[int], gpus: int, threads: int
+    plan: Plan,
+    start: Make,
+    batch_seconds: float | None,
+    most: int,
+    launch: Callable[[Start], Worker] = WorkerProcess,
 ) -> Tuning:
-    """Measure on pieces of ``plan``; ``batch_seconds`` is kept where it is given."""
+    """Measure on pieces of ``plan``, with ``most`` workers at most; ``batch_seconds`` is kept if given."""
     sizes = BATCH_SECONDS if batch_seconds is None else (batch_seconds,)
-    speed_by_batch = _speeds_by_batch(plan, lambda slot: start(slot, 1), sizes)
+    speed_by_batch = _speeds_by_batch(plan, lambda slot: start(slot, 1), sizes, launch)
     best = sizes[0]
     for size in sizes[1:]:
         if speed_by_batch[size] > _WORTH * speed_by_batch[best]:
             best = size
-    most = gpus or max(1, len(cores) // threads)
     numbers = sorted({1, *(n for n in (2, most // 4, most // 2, most) if 1 < n <= most)})
     speed_by_workers: dict[int, float] = {}
     for number in numbers:
         parts = _sample(plan, best, _ROUNDS * number)
         if len(parts) < number:
             break
-        speed_by_workers[number] = _speed(plan, parts, start, number)
+        speed_by_workers[number] = _speed(plan, parts, start, number, launch)
     workers = 1
     for number, speed in speed_by_workers.items():
         if speed > _WORTH * speed_by_workers[workers]:
@@ -88,7 +90,9 @@ def _sample(plan: Plan, batch_seconds: float, num: int) -> list[I64]:
     return [readable[parts[number]] for number in chosen]
 
 
-def _speeds_by_batch(plan: Plan, start: Callable[[int], Start], sizes: Sequence[float]) -> dict[float, float]:
+def _speeds_by_batch(
+    plan: Plan, start: Callable[[int], Start], sizes: Sequence[float], launch: Callable[[Start], Worker]
+) -> dict[float, float]:
     parts = {size: _sample(plan, size, _ROUNDS) for size in sizes}
     first = parts[sizes[0]][:1]  # to warm up: not counted
     together = first + [part for size in sizes for part in parts[size]]
@@ -101,11 +105,14 @@ def _speeds_by_batch(plan: Plan, start: Callable[[int], Start], sizes: Sequence[
         seconds[of[done.number]] += done.read_seconds + done.encode_seconds + done.decode_seconds
 
     order = [float(len(together) - number) for number in range(len(together))]  # as listed
-    Coordinator(replace(plan, micro_batches=tuple(together)), start, 1, order, record, Endurance()).run()
+    sample = replace(plan, micro_batches=tuple(together))
+    Coordinator(sample, start, 1, order, record, Endurance(), launch=launch).run()
     return {size: float(audio[place] / seconds[place]) for place, size in enumerate(sizes, 1)}
 
 
-def _speed(plan: Plan, parts: list[I64], start: Make, number: int) -> float:
+def _speed(
+    plan: Plan, parts: list[I64], start: Make, number: int, launch: Callable[[Start], Worker]
+) -> float:
     """Seconds of audio a second, from the moment that all workers were ready."""
     ready: list[float] = []
     last = 0.0
@@ -124,20 +131,6 @@ def _speed(plan: Plan, parts: list[I64], start: Make, number: int) -> float:
         *(replace(plan, micro_batches=tuple(parts)), lambda slot: start(slot, number), number, costs),
         *(record, Endurance(), observe),
         together=True,
+        launch=launch,
     ).run()
     return outcome.audio_seconds / (last - ready[0]) if ready else 0.0
-
-
-def cores_of(slot: int, workers: int, threads: int, cores: Sequence[int]) -> tuple[int, ...]:
-    """The cores that a worker is pinned to; none where there are more threads than cores."""
-    if workers * threads > len(cores) or sys.platform != "linux":
-        return ()
-    return tuple(cores[slot * threads : (slot + 1) * threads])
-
-
-def usable_cores() -> list[int]:
-    """Numbers of the cores that this process may use."""
-    try:
-        return sorted(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        return list(range(os.cpu_count() or 1))
