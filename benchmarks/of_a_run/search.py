@@ -109,7 +109,7 @@ def main() -> None:
         f"| greedy job, one thread | {test.greedy_seconds:.2f} s |",
         f"| beam search on top | {seconds:.2f} s: {1 + seconds / test.greedy_seconds:.2f} times greedy |",
         *(
-            f"| {name}: words' starts and ends to the reference's | median {1e3 * statistics.median(all_):.0f} ms, "
+            f"| {name}: times of words to the reference's | median {1e3 * statistics.median(all_):.0f} ms, "
             f"95th percentile {1e3 * float(np.percentile(all_, 95)):.0f} ms, {len(all_)} of them |"
             for name, all_ in apart.items()
         ),
