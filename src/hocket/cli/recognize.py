@@ -72,7 +72,7 @@ def recognize(
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw the journal of an earlier job away.")] = False,
     beam: search.Beam = 0,
     lm: search.Lm = None,
-    lm_scale: search.LmScale = 0.4,
+    lm_scale: search.LmScale = 0.5,
     word_score: search.WordScore = 1.0,
     hotwords: search.HotwordsFile = None,
     hotword_score: search.HotwordScore = 1.5,

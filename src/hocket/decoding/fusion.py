@@ -21,30 +21,30 @@ from hocket.decoding import arpa
 _LN10 = math.log(10.0)
 
 
-def flashlight() -> Any:
-    """flashlight-text, which has KenLM in it. Raises :class:`UsageError` where it is not installed."""
+def flashlight() -> tuple[Any, Any]:
+    """KenLM and dictionaries of flashlight-text. Raises :class:`UsageError` where it is not installed."""
     try:
-        from flashlight.lib.text import decoder
+        from flashlight.lib.text import dictionary
+        from flashlight.lib.text.decoder import kenlm
     except ImportError as error:
         raise UsageError(
             f"a language model needs a package that is not here: {error}", "pip install 'hocket[lm]'"
         ) from error
-    return decoder
+    return kenlm, dictionary
 
 
 class WordModel:
     """KenLM over an ARPA file, asked word by word. Scores are natural logarithms."""
 
     def __init__(self, path: Path) -> None:
-        decoder = flashlight()
-        from flashlight.lib.text.dictionary import Dictionary
+        kenlm, dictionaries = flashlight()
 
         words = arpa.vocabulary(path)
-        dictionary = Dictionary([*words, arpa.UNKNOWN])
+        dictionary = dictionaries.Dictionary([*words, arpa.UNKNOWN])
         self._ids = {word: number for number, word in enumerate(words)}
         self._unknown = len(words)
         try:
-            self._model = decoder.KenLM(str(path), dictionary)
+            self._model = kenlm.KenLM(str(path), dictionary)
         except RuntimeError as error:
             raise UsageError(f"{path}: KenLM cannot read it: {error}") from error
         self.start = self._model.start(False)
@@ -67,7 +67,7 @@ class WordModel:
 class Weights:
     """Weights beside the model's own log-probabilities, which count once."""
 
-    lm_scale: float = 0.4
+    lm_scale: float = 0.5
     """Of the language model's log-probabilities (natural logarithm)."""
     word_score: float = 1.0
     """Added for every word: against the language model's liking for few words."""

@@ -106,7 +106,8 @@ def _pairs(
             raise CorpusError(
                 f"{id}: two references: {' | '.join(sorted(refs))}", "Compare the same test set."
             )
-        rows.append((id, a and a.text, b and b.text, next(iter(refs), None)))
+        texts = [None if h is None else h.text for h in (a, b)]
+        rows.append((id, texts[0], texts[1], next(iter(refs), None)))
     return rows
 
 

@@ -90,7 +90,12 @@ class OnnxEncoder:
         """See :meth:`Encoder.encode`."""
         features_BTF, lens_B = pad(features, num_frames, self.features.num_mel_bins)
         inputs = {SIGNAL: features_BTF.transpose(1, 2).numpy(), LENGTH: lens_B.numpy()}
-        found_BTV, found_B = self._session.run([LOGPROBS, LENGTHS], inputs)
+        try:
+            found_BTV, found_B = self._session.run([LOGPROBS, LENGTHS], inputs)
+        except Exception as error:  # as above
+            if "allocate memory" in str(error) or "bad_alloc" in str(error):
+                raise MemoryError(str(error)) from error
+            raise
         return torch.from_numpy(found_BTV), torch.from_numpy(found_B)
 
 

@@ -12,8 +12,9 @@ from hocket.corpus.features import HOP
 from hocket.decoding import Transcript
 from hocket.hardware.device import fix_arithmetic
 from hocket.recognition.messages import Lease, Start
+from hocket.recognition.opening import Precision
 from hocket.recognition.reading import Loaded, Readers
-from hocket.recognition.recognizer import Precision, Recognizer
+from hocket.recognition.recognizer import Recognizer
 
 
 @dataclass(frozen=True)

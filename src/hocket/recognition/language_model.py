@@ -56,6 +56,8 @@ def build(sources: Sequence[Path], out: Path, order: int, split: str | None = No
 def _sentences(source: Path, split: str | None) -> Iterator[str]:
     try:
         if not source.name.endswith(_TABLES):
+            if split is not None:
+                raise UsageError(f"{source}: text has no splits", "Give tables, or leave the split out.")
             with _open(source) as file:
                 yield from (line.strip() for line in file if line.strip())
             return

@@ -120,6 +120,8 @@ def recognition(report: JobReport) -> RenderableType:
 
 def exported(report: Exported) -> RenderableType:
     """What was written of a model."""
+    runs_here = FORMATS[report.format].write_int8 is not None
+    unmeasured = "not measured: --check INPUT does" if runs_here and not report.costs else None
     rows: list[Row] = [
         ("folder", str(report.out)),
         ("format", f"{report.format}: {FORMATS[report.format].what}"),
@@ -128,6 +130,7 @@ def exported(report: Exported) -> RenderableType:
         ("tokens", f"{report.vocab_size:,} with the blank"),
         ("weights in hocket", f"sha256 {report.source_sha256}"),
         *((cost.name, _cost(cost)) for cost in report.costs),
+        ("cost in words", unmeasured),
     ]
     return facts(rows)
 
