@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Done, Hocket, Trained
+from commands import Done, Hocket, Trained, environment
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -65,6 +67,26 @@ def test_a_bad_file_is_listed_and_the_others_are_answered(
     hocket("score", hyps).refused(1, "nothing to score", "reference")
 
 
+def test_a_list_on_standard_input_several_outputs_and_going_on(
+    corpus: Path, trained: Trained, tmp_path: Path
+) -> None:
+    """``find -print0`` into it, with a name that leads nowhere; then the same job as subtitles."""
+    audio = sorted((corpus / "audio" / "test").iterdir())[:3]
+    names = b"\0".join(str(path).encode() for path in [*audio, Path("gone.wav")])
+    out = ["--out", str(tmp_path / "h.jsonl"), "--out", str(tmp_path / "h.ctm"), "--words"]
+    command = [sys.executable, "-m", "hocket", "recognize", str(trained.folder), "-", "-0", *out, "--json"]
+    done = subprocess.run(command, input=names, capture_output=True, env=environment(), timeout=240)
+    assert done.returncode == 1, done.stderr
+    answer = json.loads(done.stdout)
+    assert (answer["num_utterances"], answer["num_failed"], answer["num_earlier"]) == (3, 1, 0)
+    assert [hyp["id"] for hyp in lines(tmp_path / "h.jsonl")] == [str(path) for path in audio]
+    assert "no such file" in lines(tmp_path / "h.failed.jsonl")[0]["reason"]
+    command += ["--out", str(tmp_path / "s" / "*.vtt")]
+    done = subprocess.run(command, input=names, capture_output=True, env=environment(), timeout=240)
+    assert json.loads(done.stdout)["num_earlier"] == 3, "nothing is recognised again"
+    assert len(list((tmp_path / "s").rglob("*.vtt"))) == 3
+
+
 def test_scores(hocket: Hocket, recognised: tuple[Path, Done], tmp_path: Path) -> None:
     done = hocket("score", recognised[0], "--json")
     assert done.status == 0
@@ -90,6 +112,7 @@ def test_wrong_usage(hocket: Hocket, trained: Trained, tmp_path: Path) -> None:
     hocket("recognize", trained.folder, tmp_path / "none.wav", "--out", out).refused(2, "none.wav")
     hocket("recognize", trained.folder, tmp_path).refused(2, "--out")
     hocket("recognize", tmp_path, tmp_path, "--out", out).refused(1, "model")
+    hocket("recognize", trained.folder, tmp_path, "--out", out, "--workers", "some").refused(2, "some")
     hocket("score", tmp_path / "none.jsonl").refused(2, "none.jsonl")
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"id": "a", "text": "b"}\n{nope\n')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,17 +17,19 @@ import numpy as np
 import pytest
 import soundfile
 
-from hocket.core.errors import HocketError, UsageError
+from hocket.core.errors import HocketError, RunError, UsageError
 from hocket.corpus import audio
 from hocket.corpus.tokens import CharTokens
 from hocket.model import ModelConfig, build, store
 from hocket.recognition import hypotheses, inputs
 from hocket.recognition.compare import differing
 from hocket.recognition.coordinator import Endurance
-from hocket.recognition.job import find_model, recognize
+from hocket.recognition.job import MAX_SECONDS, find_model, journal_path, recognize
+from hocket.recognition.journal import read_fingerprint
 from hocket.recognition.plan import make_plan
 from hocket.recognition.recognizer import Recognizer
 from hocket.recognition.report import JobProgress
+from hocket.recognition.survey import survey
 
 BATCH_SECONDS = 5.0
 NUM_FILES = 24
@@ -116,13 +119,13 @@ def test_any_number_of_workers_gives_the_same_file(
         model, [str(sounds)], out, workers=workers, batch_seconds=BATCH_SECONDS, progress=together
     )
     assert out.read_bytes() == reference.read_bytes()
-    plan = make_plan(inputs.collect([str(sounds)]), BATCH_SECONDS)
+    plan = make_plan(survey(inputs.collect([str(sounds)]), MAX_SECONDS), BATCH_SECONDS)
     assert (report.num_micro_batches, report.padding) == (len(plan.micro_batches), plan.padding)
     assert report.workers == len(report.per_worker) == workers
     assert sum(worker.num_utterances for worker in report.per_worker) == NUM_FILES
     assert sum(worker.num_micro_batches for worker in report.per_worker) == report.num_micro_batches > 6
     assert 0.0 < report.startup_seconds < report.wall_seconds
-    assert report.rtfx == pytest.approx(report.audio_seconds / report.wall_seconds)
+    assert report.rtfx == pytest.approx(report.audio_seconds / report.wall_seconds, rel=1e-4)
     for worker in report.per_worker:
         assert worker.lost is None and worker.startup_seconds > 0.0
         assert worker.num_micro_batches > 0 and worker.encode_seconds > 0.0
@@ -171,7 +174,7 @@ def test_a_micro_batch_that_kills_three_workers_is_listed(
     saboteur = Saboteur(choose, signal.SIGKILL)
     out = tmp_path / "hyps.jsonl"
     report = recognize(model, [str(sounds)], out, workers=2, batch_seconds=BATCH_SECONDS, progress=saboteur)
-    plan = make_plan(inputs.collect([str(sounds)]), BATCH_SECONDS)
+    plan = make_plan(survey(inputs.collect([str(sounds)]), MAX_SECONDS), BATCH_SECONDS)
     poisoned = {plan.items[position].id for position in plan.micro_batches[0].tolist()}
     failed = [json.loads(line) for line in hypotheses.failures_path(out).read_text().splitlines()]
     assert {failure["id"] for failure in failed} == poisoned
@@ -286,7 +289,16 @@ def test_batch_sizes_give_the_same_transcripts(model: Path, sounds: Path, refere
         assert differing(hypotheses.read(reference), named) == []
 
 
-def test_an_interrupt_leaves_no_process_and_no_file(model: Path, sounds: Path, tmp_path: Path) -> None:
+def finished(out: Path) -> list[int]:
+    """Numbers of the micro-batches in a journal, in its order."""
+    lines = [json.loads(line[9:]) for line in journal_path(out).read_bytes().splitlines()]
+    return [line["done"] for line in lines if "done" in line]
+
+
+def test_an_interrupted_job_leaves_no_process_and_goes_on(
+    model: Path, sounds: Path, reference: Path, tmp_path: Path
+) -> None:
+    """Nothing that was finished is done again, and the end is the same file."""
     pids: set[int] = set()
 
     def interrupt(progress: JobProgress) -> None:
@@ -298,7 +310,81 @@ def test_an_interrupt_leaves_no_process_and_no_file(model: Path, sounds: Path, t
     with pytest.raises(KeyboardInterrupt):
         recognize(model, [str(sounds)], out, workers=2, batch_seconds=BATCH_SECONDS, progress=interrupt)
     assert len(pids) == 2 and gone(pids, patience=0.0)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [journal_path(out)]
+    before = finished(out)
+    assert before
+    report = recognize(model, [str(sounds)], out, batch_seconds=BATCH_SECONDS)
+    assert out.read_bytes() == reference.read_bytes()
+    assert finished(out)[: len(before)] == before
+    assert sorted(finished(out)) == list(range(report.num_micro_batches))
+    assert sum(worker.num_micro_batches for worker in report.per_worker) == report.num_micro_batches - len(
+        before
+    )
+    assert 0 < report.num_earlier < report.num_utterances == NUM_FILES
+
+
+def test_a_finished_job_is_not_run_again_but_written_in_other_ways(
+    model: Path, sounds: Path, reference: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "hyps.jsonl"
+    recognize(model, [str(sounds)], out, batch_seconds=BATCH_SECONDS)
+    texts = tmp_path / "hyps.txt"
+    report = recognize(model, [str(sounds)], [out, texts], order="finished")
+    assert (report.workers, report.num_earlier, report.num_utterances) == (0, NUM_FILES, NUM_FILES)
+    assert report.batch_seconds == BATCH_SECONDS, "the journal's, where nobody asks for another"
+    found = hypotheses.read(out)
+    assert texts.read_text() == "".join(f"{hypothesis.text}\n" for hypothesis in found)
+    assert [h.id for h in found] != [h.id for h in hypotheses.read(reference)]
+    assert sorted(found, key=lambda h: h.id) == hypotheses.read(reference)
+
+
+def test_a_journal_of_other_inputs_or_settings_is_refused(model: Path, sounds: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "sounds"
+    shutil.copytree(sounds, copied)
+    out = tmp_path / "hyps.jsonl"
+    recognize(model, [str(copied)], out)
+    with pytest.raises(RunError, match="batch_seconds"):
+        recognize(model, [str(copied)], out, batch_seconds=7.0)
+    os.utime(copied / "03.wav", (1, 1))
+    with pytest.raises(RunError, match="what differs: inputs"):
+        recognize(model, [str(copied)], out)
+    report = recognize(model, [str(copied)], out, fresh=True)
+    assert report.num_earlier == 0
+
+
+def test_long_audio_is_recognised_in_pieces_by_all_workers(model: Path, sounds: Path, tmp_path: Path) -> None:
+    """The answer is that of the pieces; where they were cut is the survey's business."""
+    parts = [audio.read(path) for path in sorted(sounds.iterdir())]
+    gap = np.zeros(8000, np.float32)
+    long = tmp_path / "long.wav"
+    soundfile.write(long, np.concatenate([x for part in parts for x in (part, gap)]), 16_000, subtype="FLOAT")
+    out = tmp_path / "hyps.jsonl"
+    inputs_ = [str(long), str(sounds / "00.wav")]
+    report = recognize(model, inputs_, out, workers=2, batch_seconds=8.0, max_seconds=4.0, progress=together)
+    assert (report.num_utterances, report.num_failed) == (2, 0)
+    assert report.num_pieces > 10 and all(worker.num_micro_batches > 1 for worker in report.per_worker)
+    whole, short = hypotheses.read(out)
+    assert whole.duration == pytest.approx(soundfile.info(long).duration, abs=1e-3)
+    plan = make_plan(survey(inputs.collect([str(long)]), 4.0), 8.0)
+    starts, nums = plan.piece_start.tolist(), plan.piece_num.tolist()
+    waveforms = [audio.read(long, None, *piece) for piece in zip(starts, nums, strict=True)]
+    assert sum(map(len, waveforms)) == soundfile.info(long).frames
+    found = Recognizer.load(model, device="cpu").transcribe(waveforms, batch_seconds=8.0)
+    assert whole.text == " ".join(h.text for h in found if h.text)
+    assert short.text
+
+
+def test_workers_and_batch_are_chosen_by_measuring_and_the_choice_is_kept(
+    model: Path, sounds: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "hyps.jsonl"
+    report = recognize(model, [str(sounds)], out, workers=None)
+    assert report.tuning is not None and f"micro-batches of {report.batch_seconds:g} s" in report.tuning
+    assert report.num_utterances == NUM_FILES
+    settings = (read_fingerprint(journal_path(out)) or {})["settings"]
+    assert settings["batch_seconds"] == report.batch_seconds
+    again = recognize(model, [str(sounds)], out, workers=1)
+    assert again.num_earlier == NUM_FILES
 
 
 SCRIPT = """
@@ -327,6 +413,8 @@ def test_workers_die_with_a_coordinator_that_is_killed(model: Path, sounds: Path
         assert len(pids) == 2
         script.kill()
         assert gone(pids)
+    report = recognize(model, [str(sounds)], tmp_path / "hyps.jsonl", max_utterances=1)
+    assert report.num_utterances == NUM_FILES
 
 
 def test_errors_of_the_model_folder_come_before_any_worker(model: Path, sounds: Path, tmp_path: Path) -> None:
@@ -336,7 +424,13 @@ def test_errors_of_the_model_folder_come_before_any_worker(model: Path, sounds: 
     with pytest.raises(HocketError, match="no such run folder"):
         find_model(tmp_path / "gone")
     assert find_model(model.parent) == find_model(model) == model
-    for settings in ({"workers": 0}, {"threads": 0}, {"device": "abacus"}, {"precision": "fp7"}):
+    for settings in (
+        {"workers": 0},
+        {"threads": 0},
+        {"device": "abacus"},
+        {"precision": "fp7"},
+        {"engine": "steam"},
+    ):
         with pytest.raises(UsageError):
             recognize(model, [str(sounds)], out, **settings)
 

@@ -27,7 +27,9 @@ def test_a_batch_decodes_as_a_loop_over_frames_does() -> None:
     lens[0], lens[1] = 0, 40
     paths = greedy_paths(logits, lens, BLANK)
     for best, length, path in zip(logits.argmax(-1).tolist(), lens.tolist(), paths, strict=True):
-        assert (path.tokens, path.frames) == naive(best, length)
+        assert (path.tokens, path.starts) == naive(best, length)
+        backwards = naive(best[:length][::-1], length)
+        assert path.ends == [length - 1 - frame for frame in backwards[1][::-1]]
     assert greedy(logits, lens, BLANK) == [path.tokens for path in paths]
 
 
@@ -36,7 +38,7 @@ def test_a_blank_between_equal_tokens_keeps_both() -> None:
     logits = torch.nn.functional.one_hot(frames, 5).float()
     (path,) = greedy_paths(logits, torch.tensor([8]), BLANK)
     assert path.tokens == [1, 1, 2]
-    assert path.frames == [1, 4, 5]
+    assert path.starts == [1, 4, 5]
 
 
 def test_padding_never_speaks() -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +14,17 @@ import pytest
 import soundfile
 
 from hocket.core.errors import CorpusError, UsageError
-from hocket.corpus import manifest
+from hocket.corpus import audio, manifest
 from hocket.corpus.index import Row, Utterance
 from hocket.corpus.index import write as write_index
-from hocket.recognition.inputs import collect
-from hocket.recognition.plan import make_plan
+from hocket.recognition.inputs import collect, listed
+from hocket.recognition.items import Item
+from hocket.recognition.plan import Plan, make_plan
+from hocket.recognition.survey import survey
+
+
+def plan_of(items: Iterable[Item]) -> Plan:
+    return make_plan(survey(items, 3600.0), 60.0)
 
 
 def wav(path: Path, seconds: float = 0.5, rate: int = 16_000, channels: int = 1) -> Path:
@@ -52,7 +62,7 @@ def test_tables_in_their_three_shapes(tmp_path: Path) -> None:
     )
     (tmp_path / "t.tsv").write_text((tmp_path / "t.csv").read_text().replace(",", "\t"))
     for name in ("t.jsonl", "t.csv", "t.tsv"):
-        plan = make_plan(collect([str(tmp_path / name)]), 60.0)
+        plan = plan_of(collect([str(tmp_path / name)]))
         whole, piece = plan.items
         assert (whole.id, whole.ref, whole.speaker) == ("x", "one two", "s")
         assert whole.audio == tmp_path / "audio/a.wav"
@@ -74,10 +84,10 @@ def test_a_broken_line_is_listed_with_file_and_line(tmp_path: Path) -> None:
     items = collect([str(table)])
     assert [item.problem is None for item in items] == [False, False, False, False, True]
     words = ["not JSON", "audio is None", "JSON object", "soon"]
-    for number, (item, word) in enumerate(zip(items[:4], words, strict=True), 1):
+    for number, (item, word) in enumerate(zip(list(items)[:4], words, strict=True), 1):
         assert item.problem is not None
         assert item.problem.startswith(f"{table}:{number}: ") and word in item.problem
-    assert sorted(make_plan(items, 60.0).unreadable) == [0, 1, 2, 3]
+    assert sorted(plan_of(items).unreadable) == [0, 1, 2, 3]
 
 
 def test_a_table_without_an_audio_column_is_refused(tmp_path: Path) -> None:
@@ -99,9 +109,9 @@ def test_lhotse_manifests(tmp_path: Path) -> None:
             2000,
             4000,
         )
-        assert make_plan([item], 60.0).num_samples.tolist() == [8000]
+        assert plan_of([item]).num_samples.tolist() == [8000]
     wav(path, seconds=1.0, rate=11_025)
-    assert "11025 Hz, where its manifest says 8000 Hz" in make_plan([item], 60.0).unreadable[0]
+    assert "11025 Hz, where its manifest says 8000 Hz" in plan_of([item]).unreadable[0]
 
 
 @pytest.mark.parametrize(
@@ -144,3 +154,55 @@ def test_a_prepared_corpus_by_split(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         collect(["corpus:gone"])
     with pytest.raises(UsageError, match="audio:test: no such file or folder"):
         collect(["corpus/audio:test"])
+
+
+def test_patterns_and_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/1.wav", "a/b/2.wav", "odd [1].wav", "two\nlines.wav"):
+        wav(tmp_path / name)
+    assert [item.id for item in collect(["a/**/*.wav"])] == ["a/1.wav", "a/b/2.wav"]
+    assert [item.id for item in collect(["odd [1].wav"])] == ["odd [1].wav"], "a file before a pattern"
+    with pytest.raises(UsageError, match=r"\*\.flac: no file matches"):
+        collect(["*.flac"])
+    assert listed(io.BytesIO(b"a/1.wav\ngone.wav\n\n")) == ["a/1.wav", "gone.wav"]
+    names = listed(io.BytesIO(b"two\nlines.wav\0gone.wav\0"), null=True)
+    assert names == ["two\nlines.wav", "gone.wav"]
+    first, second = collect(names, lenient=True)
+    assert (first.id, first.problem) == ("two\nlines.wav", None)
+    assert second.problem == "gone.wav: no such file or folder"
+    with pytest.raises(UsageError, match="empty"):
+        listed(io.BytesIO(b"\n"))
+
+
+def test_tar_shards_are_read_in_place(tmp_path: Path) -> None:
+    flac = wav(tmp_path / "x.flac", seconds=1.0, rate=8000)
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        tar.add(flac, "d/1.flac")
+        for name, data in (("d/1.txt", b"one two\n"), ("readme.txt", b"no label"), ("d/2.wav", b"no audio")):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        tar.add(flac, "d/3.flac")
+    items = collect([str(tmp_path / "s.tar")])
+    shard = str(tmp_path / "s.tar")
+    assert [item.id for item in items] == [f"{shard}/d/{name}" for name in ("1.flac", "2.wav", "3.flac")]
+    assert [item.ref for item in items] == ["one two", None, None]
+    plan = plan_of(items)
+    assert plan.num_samples.tolist() == [16_000, 0, 16_000]
+    assert "not audio" in plan.unreadable[1]
+    same = audio.read(flac)
+    for position in (0, 2):
+        item = items[position]
+        assert np.array_equal(audio.read(item.audio, member=item.member), same)
+    (tmp_path / "s.tar").write_bytes((tmp_path / "s.tar").read_bytes()[:1500])
+    with pytest.raises(UsageError, match=r"s\.tar: cannot read the tar"):
+        collect([str(tmp_path / "s.tar")])
+
+
+def test_a_link_to_nowhere_and_a_pipe_are_listed_not_waited_for(tmp_path: Path) -> None:
+    wav(tmp_path / "a.wav")
+    (tmp_path / "b.wav").symlink_to("nowhere.wav")
+    os.mkfifo(tmp_path / "c.wav")
+    plan = plan_of(collect([str(tmp_path)]))
+    assert plan.num_samples.tolist() == [8000, 0, 0]
+    assert "no such file" in plan.unreadable[1] and "not a file" in plan.unreadable[2]

@@ -10,7 +10,12 @@ import soundfile
 
 from hocket.core.errors import UsageError
 from hocket.recognition.items import Item
-from hocket.recognition.plan import make_plan
+from hocket.recognition.plan import Plan, make_plan
+from hocket.recognition.survey import survey
+
+
+def plan_of(items: list[Item], batch_seconds: float, max_utterances: int = 256) -> Plan:
+    return make_plan(survey(items, 3600.0), batch_seconds, max_utterances)
 
 
 def items_of(seconds: list[float]) -> list[Item]:
@@ -22,7 +27,7 @@ def items_of(seconds: list[float]) -> list[Item]:
 
 def test_micro_batches_hold_every_item_once_within_the_budget() -> None:
     seconds = np.random.default_rng(2).uniform(0.2, 9.0, 100).round(3).tolist()
-    plan = make_plan(items_of(seconds), batch_seconds=20.0, max_utterances=8)
+    plan = plan_of(items_of(seconds), 20.0, 8)
     assert sorted(np.concatenate(plan.micro_batches).tolist()) == list(range(100))
     for number, positions in enumerate(plan.micro_batches):
         assert len(positions) <= 8
@@ -34,7 +39,7 @@ def test_micro_batches_hold_every_item_once_within_the_budget() -> None:
 
 
 def test_long_audio_is_a_micro_batch_of_its_own() -> None:
-    plan = make_plan(items_of([1.0, 30.0, 1.0]), batch_seconds=10.0)
+    plan = plan_of(items_of([1.0, 30.0, 1.0]), 10.0)
     assert [part.tolist() for part in plan.micro_batches] == [[1], [0, 2]]
 
 
@@ -52,7 +57,7 @@ def test_what_cannot_be_read_is_listed_and_no_part_of_a_micro_batch(tmp_path: Pa
     items = [Item(id=path.stem, audio=path) for path in files]
     items.append(Item(id="beyond", audio=good, start=7000, num=2000))
     items.append(Item(id="channel", audio=good, channel=1))
-    plan = make_plan(items, 60.0)
+    plan = plan_of(items, 60.0)
     assert [part.tolist() for part in plan.micro_batches] == [[1]]
     assert plan.num_samples.tolist() == [0, 16_000, 0, 0, 0, 0, 0, 0]
     words = {
@@ -72,4 +77,4 @@ def test_what_cannot_be_read_is_listed_and_no_part_of_a_micro_batch(tmp_path: Pa
 @pytest.mark.parametrize(("seconds", "most"), [(0.0, 8), (float("nan"), 8), (1.0, 0), (1.0, 257)])
 def test_settings_out_of_range(seconds: float, most: int) -> None:
     with pytest.raises(UsageError):
-        make_plan(items_of([1.0]), seconds, most)
+        plan_of(items_of([1.0]), seconds, most)

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from hocket.core.errors import AudioError, UsageError
 from hocket.corpus.tokens import CharTokens
 from hocket.decoding import greedy
 from hocket.model import FastConformerCTC, ModelConfig, build
-from hocket.recognition.engine import Engine, Loaded
+from hocket.recognition.engine import Engine
 from hocket.recognition.items import Item
 from hocket.recognition.messages import Lease
+from hocket.recognition.reading import Loaded, Readers
 from hocket.recognition.recognizer import Recognizer
 
 TOKENS = CharTokens.train(["abcdefgh "])
@@ -65,8 +67,11 @@ def test_output_that_is_not_finite_is_no_transcript(model: FastConformerCTC) -> 
     """One utterance of NaN says so and leaves its neighbour in the micro-batch alone."""
     recognizer = Recognizer(model, TOKENS)
     good_TF = recognizer.features(noise(1.0, 0))
-    alone = recognizer.recognize([good_TF], 100).texts
-    assert recognizer.recognize([good_TF, torch.full_like(good_TF, torch.nan)], 100).texts == (*alone, None)
+    alone = recognizer.recognize([good_TF], 100).transcripts
+    assert recognizer.recognize([good_TF, torch.full_like(good_TF, torch.nan)], 100).transcripts == (
+        *alone,
+        None,
+    )
     with pytest.raises(AudioError, match="waveform 0: the model's output is not finite"):
         recognizer.transcribe([np.full(16_000, np.nan, np.float32)])
 
@@ -84,7 +89,7 @@ def test_what_does_not_fit_into_memory_is_a_reason(
 
     monkeypatch.setattr(engine._recognizer, "recognize", refuse)
     answer = engine.recognize(lease, loaded)
-    assert answer.texts == (None, None)
+    assert answer.transcripts == (None, None)
     assert answer.reasons[0] == "a.wav: gone"
     assert "out of memory in a micro-batch of 1 utterances and 1.0 s" in answer.reasons[1]
 
@@ -94,3 +99,21 @@ def test_settings_that_do_not_fit(model: FastConformerCTC) -> None:
         Recognizer(model, TOKENS, precision="fp7")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="the token set has 3"):
         Recognizer(model, CharTokens.train(["ab"]))
+
+
+def test_readers_keep_the_encoder_fed_and_change_nothing(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.wav" for number in range(5)]
+    for number, path in enumerate(paths):
+        soundfile.write(path, noise(0.1 * (number + 1), number), 16_000, subtype="FLOAT")
+    paths[3].write_text("no audio")
+    items = tuple(Item(path.stem, path) for path in paths)
+    lease = Lease(0, 50, items, tuple(1600 * (number + 1) for number in range(5)))
+    readers = Readers(lambda waveform: torch.from_numpy(waveform.copy()), most=4)
+    alone = readers.load(lease)
+    assert list(alone.features) == [0, 1, 2, 4] and "not audio" in alone.reasons[3]
+    for read_seconds, compute_seconds, num in [(2.5, 1.0, 3), (0.5, 1.0, 2), (9.0, 1.0, 4), (0.1, 1.0, 1)]:
+        readers.keep_up(read_seconds, compute_seconds)
+        assert readers.num == num
+        found = readers.load(lease)
+        assert list(found.features) == [0, 1, 2, 4] and found.reasons == alone.reasons
+        assert all(torch.equal(found.features[place], x) for place, x in alone.features.items())

@@ -16,6 +16,8 @@ def report() -> DemoReport:
     recognition = JobReport(
         num_utterances=20,
         num_failed=0,
+        num_pieces=20,
+        num_earlier=0,
         audio_seconds=60.0,
         wall_seconds=6.0,
         startup_seconds=2.0,
@@ -30,7 +32,10 @@ def report() -> DemoReport:
         per_worker=(),
         device="cpu",
         precision="fp32",
-        out=Path("hyps.jsonl"),
+        batch_seconds=60.0,
+        tuning=None,
+        out=(Path("hyps.jsonl"),),
+        journal=Path("hyps.jsonl.journal"),
         failed=None,
     )
     return DemoReport(

@@ -14,8 +14,12 @@ def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run, or of a model.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="Folder to write; must not be there.", show_default=False)],
     format: Annotated[
-        str, typer.Option("--format", help="hf: ParakeetForCTC, for transformers.", show_default=False)
+        str, typer.Option("--format", help="hf: ParakeetForCTC, for transformers. onnx: for sherpa-onnx.")
     ],
+    int8: Annotated[bool, typer.Option("--int8", help="Add the model with products of integers.")] = False,
+    check: Annotated[
+        list[str] | None, typer.Option(help="Input to recognise by all ways, to see what they cost in words.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a trained model for another program."""
@@ -23,5 +27,5 @@ def export(
         from hocket.recognition.export import export as write
         from hocket.reports import tables
 
-        report = write(run, out, format)
+        report = write(run, out, format, int8=int8, check=check or ())
         output.give(report, lambda: tables.exported(report))

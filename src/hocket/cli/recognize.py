@@ -2,51 +2,119 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from hocket.cli import search
 from hocket.cli.output import JsonOption, reporting
 from hocket.cli.progress import Progress, on_stderr
+from hocket.core.errors import UsageError
 
 if TYPE_CHECKING:
     from hocket.recognition.report import JobProgress
 
 
 def recognize(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, or of a model.", show_default=False)],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of a run, of a model, or an exported one; hf:FOLDER for a published model.",
+            show_default=False,
+        ),
+    ],
     inputs: Annotated[
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Audio files, folders, tables, manifests, or a prepared corpus as FOLDER:SPLIT.",
+            help="Audio files, folders, patterns, tables, manifests, tar shards, a prepared corpus as "
+            "FOLDER:SPLIT, or - for a list of them on standard input.",
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Where hypotheses go, as JSON lines.", show_default=False)],
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
-    batch_seconds: Annotated[float, typer.Option(help="Padded audio of a micro-batch, at most.")] = 60.0,
+    out: Annotated[
+        list[Path],
+        typer.Option(
+            help="Where hypotheses go: .jsonl, .txt, .ctm, .parquet, or subtitles as '*.srt' and '*.vtt'. "
+            "May be given several times; the journal lies beside the first.",
+            show_default=False,
+        ),
+    ],
+    workers: Annotated[
+        str, typer.Option(help="Worker processes, or auto to find the best number (and batch) by measuring.")
+    ] = "1",
+    batch_seconds: Annotated[
+        float | None, typer.Option(help="Padded audio of a micro-batch, at most.  [default: 60]")
+    ] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="Longer audio is cut at silences.  [default: the longest that the model was trained on]"
+        ),
+    ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
-    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of matrix products.")] = "fp32",
+    precision: Annotated[
+        Literal["fp32", "bf16", "int8"], typer.Option(help="Of matrix products; int8 for exported folders.")
+    ] = "fp32",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each worker.")] = 1,
+    engine: Annotated[
+        Literal["processes", "ray"],
+        typer.Option(help="Where workers run: on this machine, or on the Ray cluster that it belongs to."),
+    ] = "processes",
+    order: Annotated[
+        Literal["input", "finished"], typer.Option(help="Of hypotheses in the outputs.")
+    ] = "input",
+    null: Annotated[
+        bool, typer.Option("--null", "-0", help="Names on standard input end with a zero byte.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Throw the journal of an earlier job away.")] = False,
+    beam: search.Beam = 0,
+    lm: search.Lm = None,
+    lm_scale: search.LmScale = 0.5,
+    word_score: search.WordScore = 1.0,
+    hotwords: search.HotwordsFile = None,
+    hotword_score: search.HotwordScore = 1.5,
+    blank_skip: search.BlankSkip = 0.999,
+    nbest: search.NumBest = 1,
+    words: search.Words = False,
+    calibration: search.CalibrationFile = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recognise speech with a trained model. Any number of workers gives the same transcripts.
 
-    What cannot be recognised is listed beside OUT, in OUT's name with .failed; the exit status is then 1.
+    The same command again goes on where the last one ended. What cannot be recognised is listed beside
+    OUT, in OUT's name with .failed; the exit status is then 1.
     """
     with reporting(as_json) as output, on_stderr() as progress:
         from hocket.recognition import job
+        from hocket.recognition.inputs import STDIN, listed
         from hocket.reports import tables
 
+        settings = search.settings(
+            *(beam, lm, lm_scale, word_score, hotwords, hotword_score, blank_skip, nbest, words, calibration)
+        )
+        names = inputs
+        if STDIN in inputs:
+            if inputs != [STDIN]:
+                raise UsageError("- (a list on standard input) goes with no other input")
+            names = listed(sys.stdin.buffer, null)
         report = job.recognize(
-            job.find_model(run),
-            inputs,
+            run,
+            names,
             out,
-            workers=workers,
+            workers=_number(workers),
             batch_seconds=batch_seconds,
+            max_seconds=max_seconds,
             device=device,
             precision=precision,
+            threads=threads,
+            engine=engine,
+            order=order,
+            lenient=STDIN in inputs,
+            fresh=fresh,
+            search=settings,
             progress=lambda state: show(progress, state),
         )
         output.give(report, lambda: tables.recognition(report))
@@ -54,9 +122,18 @@ def recognize(
         raise typer.Exit(1)
 
 
+def _number(workers: str) -> int | None:
+    if workers == "auto":
+        return None
+    if not workers.isdecimal() or int(workers) < 1:
+        raise UsageError(f"--workers: {workers!r} is neither a number from 1 on nor auto")
+    return int(workers)
+
+
 def show(progress: Progress, state: JobProgress) -> None:
     """How far a job is: utterances answered or failed, and seconds of audio per second."""
     speed = state.audio_seconds_done / state.elapsed if state.elapsed > 0 else 0.0
     failed = f"  {state.num_failed} failed" if state.num_failed else ""
     note = f"{speed:.0f} s of speech/s{failed}" if state.audio_seconds_done else ""
-    progress.update("recognising", state.num_done + state.num_failed, state.num_utterances, note)
+    done = state.num_earlier + state.num_done + state.num_failed
+    progress.update("recognising", done, state.num_utterances, note)

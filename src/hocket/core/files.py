@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def fsync_dir(folder: Path) -> None:
@@ -20,11 +22,18 @@ def fsync_dir(folder: Path) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``path`` whole or leave it as it was: a temporary neighbour, fsync, rename."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write ``path`` bit by bit, whole or not at all: the file takes its name when the block has ended."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

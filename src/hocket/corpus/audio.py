@@ -7,7 +7,10 @@ caller lists the utterance and goes on.
 from __future__ import annotations
 
 import errno
+import io
 import math
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +21,7 @@ import numpy.typing as npt
 import soundfile
 
 from hocket.core.errors import AudioError
-from hocket.corpus.containers import truncation
+from hocket.corpus.containers import truncation, truncation_of
 
 SAMPLE_RATE = 16_000
 """Samples per second of all audio inside."""
@@ -38,12 +41,16 @@ class AudioInfo:
     format: str
 
 
-def probe(path: Path) -> AudioInfo:
+Member = tuple[int, int]
+"""First byte and number of bytes of a recording that lies inside another file, a tar."""
+
+
+def probe(path: Path, member: Member | None = None) -> AudioInfo:
     """Read a file's header, and whether the file is as long as it says; decode nothing.
 
     Raises :class:`AudioError` when it is missing, not audio, truncated or empty.
     """
-    with _open(path) as file:
+    with _open(path, member) as file:
         return _info(path, file)
 
 
@@ -65,26 +72,54 @@ def check_extent(path: Path, info: AudioInfo, channel: int | None, start: int, n
     _extent(path, info, channel, start, num)
 
 
-def read(path: Path, channel: int | None = None, start: int = 0, num: int | None = None) -> Samples:
+def mono_blocks(
+    path: Path,
+    channel: int | None = None,
+    start: int = 0,
+    num: int | None = None,
+    member: Member | None = None,
+    length: int = _BLOCK,
+) -> Iterator[Samples]:
+    """What :func:`read` reads, at the file's own rate and ``length`` samples at a time.
+
+    Raises :class:`AudioError` as it does.
+    """
+    with _open(path, member) as file:
+        info = _info(path, file)
+        left = _extent(path, info, channel, start, num)
+        for block in _blocks(path, file, start, left, length):
+            _finite(path, block)
+            yield _mono(block, channel)
+
+
+def read(
+    path: Path,
+    channel: int | None = None,
+    start: int = 0,
+    num: int | None = None,
+    member: Member | None = None,
+) -> Samples:
     """Read ``num`` samples from ``start`` (both at the file's own rate) as 16 kHz mono float32.
 
     ``channel`` picks one channel; None averages them all. The result has
     ``resampled_samples(num, rate)`` samples. Raises :class:`AudioError` when the file is missing,
     not audio, truncated, empty, or holds NaN or infinite samples, or when the part lies outside it.
     """
-    with _open(path) as file:
+    with _open(path, member) as file:
         info = _info(path, file)
         left = _extent(path, info, channel, start, num)
         blocks = list(_blocks(path, file, start, left))
     x_NC = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
     _finite(path, x_NC)
-    if info.channels == 1:
-        x_N = x_NC[:, 0]
-    elif channel is None:
-        x_N = x_NC.mean(axis=1, dtype=np.float64).astype(np.float32)
-    else:
-        x_N = np.ascontiguousarray(x_NC[:, channel])
-    return resample(x_N, info.sample_rate)
+    return resample(_mono(x_NC, channel), info.sample_rate)
+
+
+def _mono(x_NC: Samples, channel: int | None) -> Samples:
+    if x_NC.shape[1] == 1:
+        return x_NC[:, 0]
+    if channel is None:
+        return np.asarray(x_NC.mean(axis=1, dtype=np.float64), np.float32)
+    return np.ascontiguousarray(x_NC[:, channel])
 
 
 def resample(x_N: Samples, sample_rate: int) -> Samples:
@@ -112,19 +147,38 @@ def perturbed_samples(num_samples: Count, percent: int) -> Count:
     return -(-num_samples * up // down)
 
 
-def _open(path: Path) -> soundfile.SoundFile:
+def _open(path: Path, member: Member | None = None) -> soundfile.SoundFile:
     try:
-        torn = truncation(path)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
+            what = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+            raise AudioError(f"{path}: not a file but {what}")
+        kept = None if member is None else _member(path, member)
+        size = status.st_size if member is None else member[1]
+        if size == 0:
+            raise AudioError(f"{path}: the file is empty")
+        torn = truncation(path) if kept is None else truncation_of(kept, size)
         if torn is not None:
             raise AudioError(f"{path}: {torn}")
-        if path.stat().st_size == 0:
-            raise AudioError(f"{path}: the file is empty")
-        return soundfile.SoundFile(str(path))
+        if kept is None:
+            return soundfile.SoundFile(str(path))
+        kept.seek(0)
+        return soundfile.SoundFile(kept)
     except OSError as error:
         reason = "no such file" if error.errno == errno.ENOENT else error.strerror or str(error)
         raise AudioError(f"{path}: {reason}") from error
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{path}: not audio that can be read: {_say(error)}") from error
+
+
+def _member(path: Path, member: Member) -> io.BytesIO:
+    start, size = member
+    with path.open("rb") as file:
+        file.seek(start)
+        data = file.read(size)
+    if len(data) < size:
+        raise AudioError(f"{path}: truncated: it ends inside the recording at byte {start}")
+    return io.BytesIO(data)
 
 
 def _info(path: Path, file: soundfile.SoundFile) -> AudioInfo:
@@ -144,26 +198,28 @@ def _extent(path: Path, info: AudioInfo, channel: int | None, start: int, num: i
     return left
 
 
-def _blocks(path: Path, file: soundfile.SoundFile, start: int, num: int) -> _Blocks:
+def _blocks(
+    path: Path, file: soundfile.SoundFile, start: int, num: int, length: int = _BLOCK
+) -> _Blocks:
     try:
         if start:
             file.seek(start)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{path}: truncated or damaged: {_say(error)}") from error
-    return _Blocks(path, file, num)
+    return _Blocks(path, file, num, length)
 
 
 class _Blocks:
     """The next ``num`` samples of an open file, some at a time; whole or an error."""
 
-    def __init__(self, path: Path, file: soundfile.SoundFile, num: int) -> None:
-        self._path, self._file, self._num, self._done = path, file, num, 0
+    def __init__(self, path: Path, file: soundfile.SoundFile, num: int, length: int) -> None:
+        self._path, self._file, self._num, self._length, self._done = path, file, num, length, 0
 
     def __iter__(self) -> _Blocks:
         return self
 
     def __next__(self) -> Samples:
-        wanted = min(_BLOCK, self._num - self._done)
+        wanted = min(self._length, self._num - self._done)
         if wanted == 0:
             raise StopIteration
         try:

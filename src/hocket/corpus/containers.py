@@ -9,6 +9,7 @@ Formats: RIFF/WAVE and RF64 (EBU Tech 3306), AIFF, Sun AU, NIST SPHERE, Ogg (RFC
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 from typing import BinaryIO
@@ -20,21 +21,26 @@ _OGG_PAGE = 27 + 255 + 255 * 255
 
 def truncation(path: Path) -> str | None:
     """Why the file is shorter than its header says, or None. Raises :class:`OSError`."""
-    size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(64)
-        magic = head[:4]
-        if magic in (b"RIFF", b"RF64", b"RIFX"):
-            return _chunks(file, head, size, ">" if magic == b"RIFX" else "<", b"data")
-        if magic == b"FORM":
-            return _chunks(file, head, size, ">", b"SSND")
-        if magic == b".snd" and len(head) >= 12:
-            start, length = struct.unpack(">II", head[4:12])
-            return None if length in _UNKNOWN else _short(start + length, size)
-        if head[:7] == b"NIST_1A":
-            return _sphere(file, size)
-        if magic == b"OggS":
-            return _ogg(file, size)
+        return truncation_of(file, os.fstat(file.fileno()).st_size)
+
+
+def truncation_of(file: BinaryIO, size: int) -> str | None:
+    """:func:`truncation` of an open file of ``size`` bytes; leaves it at any position."""
+    file.seek(0)
+    head = file.read(64)
+    magic = head[:4]
+    if magic in (b"RIFF", b"RF64", b"RIFX"):
+        return _chunks(file, head, size, ">" if magic == b"RIFX" else "<", b"data")
+    if magic == b"FORM":
+        return _chunks(file, head, size, ">", b"SSND")
+    if magic == b".snd" and len(head) >= 12:
+        start, length = struct.unpack(">II", head[4:12])
+        return None if length in _UNKNOWN else _short(start + length, size)
+    if head[:7] == b"NIST_1A":
+        return _sphere(file, size)
+    if magic == b"OggS":
+        return _ogg(file, size)
     return None
 
 

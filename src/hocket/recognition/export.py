@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from hocket.core.errors import RunError, UsageError
 from hocket.corpus import features
 from hocket.corpus.tokens import Tokens
 from hocket.model import FastConformerCTC, hf, store
+from hocket.recognition import onnx_export, precision_cost
 from hocket.recognition.job import find_model
+from hocket.recognition.precision_cost import Cost, Way
 
 Write = Callable[[Path, FastConformerCTC, Tokens], None]
 """Writes a model and its tokens into a folder that is there and empty."""
@@ -26,6 +28,8 @@ class Format:
     what: str
     """What the folder is, in a few words."""
     write: Write
+    write_int8: Callable[[Path, FastConformerCTC], None] | None = None
+    """Adds the model in int8, where the format has that."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +45,27 @@ class Exported:
     """Tokens that the model writes, the blank included."""
     source_sha256: str
     """Hash of the weights in the run, as its ``summary.json`` names it."""
+    costs: tuple[Cost, ...] = ()
+    """What the ways of computing it cost in words, where that was asked for."""
 
 
-def export(source: Path, out: Path, format: str) -> Exported:
+def export(
+    source: Path, out: Path, format: str, *, int8: bool = False, check: Sequence[str] = ()
+) -> Exported:
     """Write the model of a run (or a model folder) into the new folder ``out``, whole or not at all.
+
+    ``int8`` adds the model with products of integers. ``check`` are inputs, as of a recognition, that
+    are then recognised by the run and by all that was written.
 
     Raises :class:`UsageError` for a format that is not known or that cannot hold this model, and
     :class:`RunError` when there is no model, or ``out`` is there already.
     """
     if format not in FORMATS:
         raise UsageError(f"format: {format!r} is not known", f"Known: {', '.join(FORMATS)}.")
+    write_int8 = FORMATS[format].write_int8
+    if write_int8 is None and (int8 or check):
+        able = ", ".join(name for name, entry in FORMATS.items() if entry.write_int8)
+        raise UsageError(f"format: {format!r} has no int8, and hocket does not run it", f"Known: {able}.")
     folder = find_model(source)
     if out.exists():
         raise RunError(f"{out}: it is there already", "Name another folder.")
@@ -59,10 +74,14 @@ def export(source: Path, out: Path, format: str) -> Exported:
     try:
         temporary.mkdir(parents=True)
         FORMATS[format].write(temporary, model, tokens)
+        if int8 and write_int8 is not None:
+            write_int8(temporary, model)
         temporary.replace(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     files.fsync_dir(out.parent)
+    ways = [Way("the run, fp32", str(folder), "fp32"), Way("written, fp32", str(out), "fp32")]
+    ways += [Way("written, int8", str(out), "int8")] if int8 else []
     return Exported(
         out=out,
         format=format,
@@ -70,6 +89,7 @@ def export(source: Path, out: Path, format: str) -> Exported:
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         vocab_size=tokens.vocab_size,
         source_sha256=store.weights_sha256(model),
+        costs=tuple(precision_cost.measure(ways, check)) if check else (),
     )
 
 
@@ -82,5 +102,8 @@ def _write_hf(out: Path, model: FastConformerCTC, tokens: Tokens) -> None:
 
 
 FORMATS: Mapping[str, Format] = {
+    "onnx": Format(
+        "ONNX for hocket, ONNX Runtime and sherpa-onnx", onnx_export.write, onnx_export.write_int8
+    ),
     "hf": Format("ParakeetForCTC in Hugging Face's format", _write_hf),
 }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hocket.core import files
 from hocket.core.errors import CorpusError, UsageError
+from hocket.core.transcript import Alternative, Transcript, Word
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,26 @@ class Hypothesis:
     duration: float | None = None
     ref: str | None = None
     speaker: str | None = None
+    words: tuple[Word, ...] = ()
+    """With times in seconds from the start of the audio, where they were asked for."""
+    confidence: float | None = None
+    alternatives: tuple[Alternative, ...] = ()
+
+    @staticmethod
+    def of(
+        id: str,
+        transcript: Transcript,
+        duration: float | None = None,
+        ref: str | None = None,
+        speaker: str | None = None,
+    ) -> Hypothesis:
+        """What a search found, with a name."""
+        return Hypothesis(
+            *(id, transcript.text, duration, ref, speaker),
+            words=transcript.words,
+            confidence=transcript.confidence,
+            alternatives=transcript.alternatives,
+        )
 
 
 @dataclass(frozen=True)
@@ -35,16 +55,6 @@ class Failure:
 def failures_path(out: Path) -> Path:
     """Where the failures of ``hyps.jsonl`` are listed: ``hyps.failed.jsonl`` beside it."""
     return out.with_name(f"{out.stem}.failed.jsonl")
-
-
-def write(out: Path, hypotheses: Iterable[Hypothesis], failures: Iterable[Failure]) -> None:
-    """Write both lists, each whole or not at all; without failures no old list of them stays."""
-    listed = list(failures)
-    if listed:
-        files.write_text(failures_path(out), "".join(_line(asdict(failure)) for failure in listed))
-    else:
-        failures_path(out).unlink(missing_ok=True)
-    files.write_text(out, "".join(_line(_fields(hypothesis)) for hypothesis in hypotheses))
 
 
 def read(path: Path) -> list[Hypothesis]:
@@ -67,16 +77,13 @@ def read(path: Path) -> list[Hypothesis]:
     return hypotheses
 
 
-def _fields(hypothesis: Hypothesis) -> dict[str, Any]:
-    fields = asdict(hypothesis)
-    for name in ("duration", "ref", "speaker"):
-        if fields[name] is None:
-            del fields[name]
-    return fields
-
-
-def _line(fields: dict[str, Any]) -> str:
-    return json.dumps(fields, ensure_ascii=False) + "\n"
+def to_line(answer: Hypothesis | Failure) -> bytes:
+    """One line of JSON; what is not known is left out."""
+    fields = {name: value for name, value in asdict(answer).items() if value not in (None, ())}
+    try:
+        return (json.dumps(fields, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:  # a file name that is no UTF-8: as escapes, which lead back to it
+        return (json.dumps(fields) + "\n").encode()
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -107,7 +114,22 @@ def _hypothesis(record: dict[str, Any], where: str) -> Hypothesis:
     for name in ("ref", "speaker"):
         if not isinstance(record.get(name), str | None):
             raise CorpusError(f"{where}: {name!r} is no text: {record[name]!r}")
-    duration = record.get("duration")
-    if isinstance(duration, bool) or not isinstance(duration, int | float | None):
-        raise CorpusError(f"{where}: 'duration' is no number: {duration!r}")
-    return Hypothesis(record["id"], record["text"], duration, record.get("ref"), record.get("speaker"))
+    for name in ("duration", "confidence"):
+        number = record.get(name)
+        if isinstance(number, bool) or not isinstance(number, int | float | None):
+            raise CorpusError(f"{where}: {name!r} is no number: {number!r}")
+    try:
+        words = tuple(Word(**word) for word in record.get("words", ()))
+        alternatives = tuple(Alternative(**entry) for entry in record.get("alternatives", ()))
+    except TypeError as error:
+        raise CorpusError(f"{where}: 'words' or 'alternatives' is not as hocket writes it: {error}") from None
+    return Hypothesis(
+        id=record["id"],
+        text=record["text"],
+        duration=record.get("duration"),
+        ref=record.get("ref"),
+        speaker=record.get("speaker"),
+        words=words,
+        confidence=record.get("confidence"),
+        alternatives=alternatives,
+    )

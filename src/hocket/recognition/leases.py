@@ -10,21 +10,25 @@ and are tried alone from then on, so that an innocent one is never blamed more t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 AHEAD = 2
 """Micro-batches that a worker holds at most: one in work, one being read."""
 
 
 class LeaseBook:
-    """The queue of a job. ``costs`` are any comparable sizes, by number of the micro-batch."""
+    """The queue of a job. ``costs`` are any comparable sizes, by number of the micro-batch.
 
-    def __init__(self, costs: Sequence[float], max_deaths: int) -> None:
-        order = sorted(range(len(costs)), key=lambda number: (-costs[number], number))
+    Those in ``done`` are finished already.
+    """
+
+    def __init__(self, costs: Sequence[float], max_deaths: int, done: Container[int] = ()) -> None:
+        numbers = (number for number in range(len(costs)) if number not in done)
+        order = sorted(numbers, key=lambda number: (-costs[number], number))
         self._fresh = deque(order)
         self._suspects: deque[int] = deque()
         self._held: dict[int, list[int]] = {}
-        self._deaths = [0] * len(costs)
+        self._deaths: dict[int, int] = {}
         self._max_deaths = max_deaths
         self._open = set(order)
 
@@ -44,7 +48,7 @@ class LeaseBook:
 
     def deaths(self, number: int) -> int:
         """How many workers died while they held this micro-batch."""
-        return self._deaths[number]
+        return self._deaths.get(number, 0)
 
     def lease(self, worker: int, num_workers: int) -> int | None:
         """The next micro-batch for a worker, or None when it should get none now.
@@ -57,7 +61,7 @@ class LeaseBook:
         elif (
             len(held) < AHEAD
             and not self._suspects
-            and not any(self._deaths[number] for number in held)
+            and not any(self.deaths(number) for number in held)
             and len(self._fresh) >= num_workers
         ):
             queue = self._fresh
@@ -82,7 +86,7 @@ class LeaseBook:
         """A worker is gone. What it held waits again; returns the micro-batches that are given up."""
         given_up = []
         for number in self._held.pop(worker, []):
-            self._deaths[number] += 1
+            self._deaths[number] = self.deaths(number) + 1
             if self._deaths[number] >= self._max_deaths:
                 self._open.discard(number)
                 given_up.append(number)

@@ -5,22 +5,29 @@ They travel pickled over a socket pair that only the two of them hold.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
+from hocket.core.transcript import Transcript
 from hocket.recognition.items import Item
+from hocket.recognition.search import SearchSettings
 
 
 @dataclass(frozen=True)
 class Start:
     """To a new worker: what to load."""
 
-    model_folder: Path
+    model: str
+    """A run, a model folder, an exported one, or ``hf:FOLDER``."""
     slot: int
     """Number of the worker's place; chooses the GPU where there are several."""
     device: str
     precision: str
     threads: int
+    cores: tuple[int, ...] = ()
+    """Where the process is to run; empty leaves it to the system."""
+    readers: int = 1
+    """Threads that read audio, at most."""
+    search: SearchSettings = field(default_factory=SearchSettings)
 
 
 @dataclass(frozen=True)
@@ -54,9 +61,9 @@ class Done:
     """From a worker: the answers of a micro-batch, in the order of its items."""
 
     number: int
-    texts: tuple[str | None, ...]
+    transcripts: tuple[Transcript | None, ...]
     reasons: tuple[str, ...]
-    """Why there is no text; empty where there is one."""
+    """Why there is no transcript; empty where there is one."""
     read_seconds: float
     wait_seconds: float
     """Seconds that computing waited for this micro-batch's audio or for the lease itself."""

@@ -9,13 +9,47 @@ import subprocess
 import sys
 import tempfile
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Protocol
 
 from hocket.core import clock
 from hocket.recognition.messages import Start
 
 _TAIL = 4000
 """Bytes of a lost worker's last words that are kept."""
+
+
+KEY = "HOCKET_WORKER_KEY"
+"""Name of the variable that tells a worker on another node the key of its line."""
+
+
+class Worker(Protocol):
+    """A worker as the coordinator sees it, wherever it runs."""
+
+    slot: int
+    pid: int
+    """0 where it runs on another machine."""
+    started: float
+    line: Connection[Any, Any]
+
+    def send(self, message: object) -> None:
+        """Send a message; to a worker that is gone it is lost, which the line's end will tell."""
+
+    def dump_stack(self) -> None:
+        """Have it write the stacks of its threads, where that can be."""
+
+    def end(self, patience: float = 0.0) -> None:
+        """Close the line, which ends a healthy worker, and kill it after ``patience`` seconds."""
+
+    def describe(self) -> str:
+        """How it ended."""
+        ...
+
+    def last_words(self) -> str:
+        """The end of what it wrote to standard output and error."""
+        ...
+
+    def forget(self) -> None:
+        """Let go of what is kept of it."""
 
 
 class WorkerProcess:
@@ -37,7 +71,7 @@ class WorkerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
-                env=_environment(start.threads),
+                env=environment(start.threads),
             )
         self.line: Connection[Any, Any] = Connection(ours.detach())
         self.pid = self._process.pid
@@ -87,7 +121,7 @@ class WorkerProcess:
         self._log.close()
 
 
-def _environment(threads: int) -> dict[str, str]:
+def environment(threads: int) -> dict[str, str]:
     """Ours, with the module path and the number of threads that its libraries may start."""
     return {
         **os.environ,

@@ -8,73 +8,78 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from hocket import batching
 from hocket.core import clock
 from hocket.core.errors import AudioError, UsageError
 from hocket.corpus.audio import SAMPLE_RATE
-from hocket.corpus.features import HOP, LogMel
-from hocket.corpus.loading import pad
+from hocket.corpus.features import HOP
 from hocket.corpus.tokens import Tokens
-from hocket.decoding import greedy
-from hocket.hardware.device import choose_device
-from hocket.model import FastConformerCTC, store
+from hocket.decoding import Transcript
+from hocket.decoding.vocabulary import Vocabulary
+from hocket.model import FastConformerCTC
+from hocket.recognition import opening
+from hocket.recognition.encoders import Encoder, Samples, TorchEncoder
 from hocket.recognition.hypotheses import Hypothesis
-
-Precision = Literal["fp32", "bf16"]
-Samples = npt.NDArray[np.float32]
+from hocket.recognition.opening import Precision, check_precision
+from hocket.recognition.search import Search, SearchSettings
 
 
 @dataclass(frozen=True)
 class BatchAnswer:
-    """Texts of a micro-batch; None where the model's output was not finite."""
+    """Transcripts of a micro-batch; None where the model's output was not finite."""
 
-    texts: tuple[str | None, ...]
+    transcripts: tuple[Transcript | None, ...]
     encode_seconds: float
     decode_seconds: float
 
 
 class Recognizer:
-    """A model, its features and its tokens, ready to recognise."""
+    """What computes, its tokens and a search, ready to recognise."""
 
     def __init__(
         self,
-        model: FastConformerCTC,
-        tokens: Tokens,
+        model: FastConformerCTC | Encoder,
+        tokens: Tokens | Vocabulary,
         device: torch.device | None = None,
         precision: Precision = "fp32",
+        search: SearchSettings | None = None,
     ) -> None:
         check_precision(precision)
-        if tokens.vocab_size != model.config.vocab_size:
+        vocabulary = Vocabulary.of(tokens) if isinstance(tokens, Tokens) else tokens
+        if isinstance(model, FastConformerCTC):
+            model = TorchEncoder(model, device or torch.device("cpu"), precision)
+        if vocabulary.vocab_size != model.vocab_size:
             raise UsageError(
-                f"the model writes {model.config.vocab_size} tokens, the token set has {tokens.vocab_size}"
+                f"the model writes {model.vocab_size} tokens, the token set has {vocabulary.vocab_size}"
             )
-        self.device = device or torch.device("cpu")
-        self.precision = precision
-        self._tokens = tokens
-        self._features = LogMel(model.config.num_mel_bins)
-        self._model = model.to(self.device).eval()
+        self._encoder: Encoder = model
+        self._search = Search(search or SearchSettings(), vocabulary, model.frame_seconds)
 
     @staticmethod
     def load(
-        model_folder: Path, device: str = "auto", precision: Precision = "fp32", slot: int = 0
+        name: str | Path,
+        device: str = "auto",
+        precision: Precision = "fp32",
+        slot: int = 0,
+        threads: int = 1,
+        search: SearchSettings | None = None,
     ) -> Recognizer:
-        """Load ``RUN/model``. ``slot`` chooses the GPU where there are several.
+        """Load ``RUN``, ``RUN/model``, an exported folder, or ``hf:FOLDER``.
 
-        Raises :class:`UsageError` when the device is not there, and what the model's store raises
-        when the folder is no model.
+        ``slot`` chooses the GPU where there are several; ``threads`` are ONNX Runtime's, torch's are
+        the process's own. Raises :class:`UsageError` when the device is not there, and what
+        :mod:`~hocket.recognition.opening` raises when the folder is no model.
         """
-        chosen = choose_device(device, slot)
-        return Recognizer(store.load(model_folder), Tokens.load(model_folder), chosen, precision)
+        encoder, vocabulary = opening.load(opening.find(name), device, precision, slot, threads)
+        return Recognizer(encoder, vocabulary, search=search)
 
     def features(self, waveform: Samples) -> torch.Tensor:
-        """Features (T, F) of one utterance (N,), 16 kHz mono float32."""
-        return self._features(waveform)
+        """What the model hears of one utterance (N,), 16 kHz mono float32; time comes first."""
+        return self._encoder.features(waveform)
 
     def transcribe(
         self, waveforms: Sequence[Samples], *, batch_seconds: float = 60.0, max_utterances: int = 256
@@ -92,38 +97,29 @@ class Recognizer:
                 )
         frames = np.array([len(waveform) // HOP for waveform in waveforms], np.int64)
         max_frames = max(1, round(batch_seconds * SAMPLE_RATE / HOP))
-        texts: dict[int, str] = {}
+        found: dict[int, Transcript] = {}
         for part in batching.cut_by_budget(frames, max_frames, max_utterances):
             features = [self.features(waveforms[position]) for position in part]
             answer = self.recognize(features, int(frames[part].max()))
-            for position, text in zip(part.tolist(), answer.texts, strict=True):
-                if text is None:
+            for position, transcript in zip(part.tolist(), answer.transcripts, strict=True):
+                if transcript is None:
                     raise AudioError(f"waveform {position}: the model's output is not finite")
-                texts[position] = text
+                found[position] = transcript
         return [
-            Hypothesis(str(position), texts[position], len(waveform) / SAMPLE_RATE)
+            Hypothesis.of(str(position), found[position], len(waveform) / SAMPLE_RATE)
             for position, waveform in enumerate(waveforms)
         ]
 
-    @torch.inference_mode()
     def recognize(self, features: Sequence[torch.Tensor], num_frames: int) -> BatchAnswer:
-        """Recognise one micro-batch of features (T, F), padded with zeros to ``num_frames``."""
+        """Recognise one micro-batch of :meth:`features`, padded to ``num_frames`` of 10 ms."""
         began = clock.monotonic()
-        features_BTF, lens_B = pad(features, num_frames, self._features.num_mel_bins)
-        features_BTF, lens_B = features_BTF.to(self.device), lens_B.to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            logits_BTV, logit_lens_B = self._model(features_BTF, lens_B, None)
-        # A row's padding may hold anything, so only its own frames are looked at.
-        inside_BT = torch.arange(logits_BTV.shape[1], device=self.device) < logit_lens_B[:, None]
-        finite_B = (logits_BTV.isfinite().all(dim=-1) | ~inside_BT).all(dim=-1).tolist()
+        log_probs_BTV, lens_B = self._encoder.encode(features, num_frames)
+        # A row's padding may hold anything, so only its own frames are looked at. What is not finite
+        # anywhere in a frame is not finite in its sum.
+        sums_BT = log_probs_BTV.sum(dim=-1)
+        inside_BT = torch.arange(sums_BT.shape[1], device=sums_BT.device) < lens_B[:, None]
+        finite_B = (sums_BT.isfinite() | ~inside_BT).all(dim=-1).tolist()
         encoded = clock.monotonic()
-        found = greedy(logits_BTV, logit_lens_B, self._tokens.blank)
-        texts = [self._tokens.decode(ids) if ok else None for ids, ok in zip(found, finite_B, strict=True)]
-        return BatchAnswer(tuple(texts), encoded - began, clock.monotonic() - encoded)
-
-
-def check_precision(precision: str) -> None:
-    """Raises :class:`UsageError` unless it is a :data:`Precision`."""
-    known = get_args(Precision)
-    if precision not in known:
-        raise UsageError(f"precision: {precision!r} is not known", f"Known: {', '.join(known)}.")
+        found = self._search(log_probs_BTV, torch.where(torch.tensor(finite_B), lens_B.cpu(), 0))
+        transcripts = [transcript if ok else None for transcript, ok in zip(found, finite_B, strict=True)]
+        return BatchAnswer(tuple(transcripts), encoded - began, clock.monotonic() - encoded)

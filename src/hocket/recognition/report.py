@@ -26,8 +26,12 @@ class JobProgress:
     """
 
     num_done: int
+    """Pieces answered in this run."""
     num_failed: int
+    num_earlier: int
+    """Pieces that need no work: answered in an earlier run, or impossible to read."""
     num_utterances: int
+    """All pieces; where no audio is long, a piece is an utterance."""
     audio_seconds_done: float
     audio_seconds: float
     elapsed: float
@@ -74,13 +78,17 @@ class JobReport:
     num_utterances: int
     """Utterances with a hypothesis."""
     num_failed: int
+    num_pieces: int
+    """Pieces that the audio was recognised in: more than utterances where some are long."""
+    num_earlier: int
+    """Pieces whose answers an earlier run of the job had left in the journal."""
     audio_seconds: float
     """Audio of the utterances with a hypothesis."""
     wall_seconds: float
     startup_seconds: float
     """Until the first worker was ready; 0 where none was needed."""
     rtfx: float
-    """Seconds of audio per second of the job, start-up included."""
+    """Seconds of audio answered in this run per second of it, start-up included."""
     rtfx_steady: float
     """The same from the moment the first worker was ready."""
     workers: int
@@ -96,6 +104,10 @@ class JobReport:
     per_worker: tuple[WorkerReport, ...]
     device: str
     precision: str
-    out: Path
+    batch_seconds: float
+    tuning: str | None
+    """How workers and batch were chosen, where that was left to the job."""
+    out: tuple[Path, ...]
+    journal: Path
     failed: Path | None
     """The list of failures, if there are any."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hocket.core.errors import CorpusError
 from hocket.decoding import Normalisation, wer
+from hocket.decoding.breakdown import Breakdown, break_down
 from hocket.recognition import hypotheses
 from hocket.recognition.hypotheses import Hypothesis
 
@@ -21,6 +22,11 @@ def score(
     """WER and CER with an interval; see :func:`hocket.decoding.wer.score`."""
     scored = (wer.Scored(h.id, h.text, h.ref, h.speaker) for h in found)
     return wer.score(scored, by=by, normalise=normalise, num_worst=num_worst)
+
+
+def break_down_file(path: Path, *, normalise: Normalisation = "none") -> Breakdown:
+    """Errors of ``hyps.jsonl`` by word and by speaker. Raises what reading it raises."""
+    return break_down((wer.Scored(h.id, h.text, h.ref, h.speaker) for h in hypotheses.read(path)), normalise)
 
 
 def score_file(

@@ -1,7 +1,8 @@
 """A worker process of a recognition job: ``python -m hocket.recognition.worker FD``.
 
 It is watched from its first moment: it dies with its parent, by the operating system and by the end
-of the line (``FD``, a socket), before anything heavy is imported. Three threads: one listens, one
+of the line (``FD``, a socket, or ``HOST:PORT`` where it runs on another node), before anything heavy is
+imported. Three threads: one listens, one
 reads audio and computes features of the micro-batch after, one (the main thread) runs the model.
 """
 
@@ -14,16 +15,18 @@ import signal
 import sys
 import threading
 import traceback
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Client, Connection
 from typing import TYPE_CHECKING, Any
 
 from hocket.comms.supervision import die_with_parent
 from hocket.core import clock
 from hocket.core.errors import HocketError
 from hocket.recognition.messages import Begun, Crashed, Done, Lease, Ready, Refused, Start
+from hocket.recognition.process import KEY
 
 if TYPE_CHECKING:
-    from hocket.recognition.engine import Engine, Loaded
+    from hocket.recognition.engine import Engine
+    from hocket.recognition.reading import Loaded
 
 
 def main() -> None:
@@ -33,12 +36,14 @@ def main() -> None:
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     die_with_parent()
-    line: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    line = _line(sys.argv[1])
     leases: queue.SimpleQueue[Lease] = queue.SimpleQueue()
     try:
         start: Start = line.recv()
     except EOFError:
         return
+    if start.cores and sys.platform == "linux":
+        os.sched_setaffinity(0, start.cores)
     threading.Thread(target=_listen, args=(line, leases), name="listen", daemon=True).start()
     try:
         _serve(line, leases, start, began)
@@ -47,6 +52,14 @@ def main() -> None:
     except BaseException:
         line.send(Crashed(traceback.format_exc()))
     threading.Event().wait()  # the coordinator ends this process once it has read the message
+
+
+def _line(where: str) -> Connection[Any, Any]:
+    """The line to the coordinator: a file descriptor, or ``HOST:PORT`` on another node."""
+    if where.isdecimal():
+        return Connection(int(where))
+    host, _, port = where.rpartition(":")
+    return Client((host, int(port)), authkey=os.environ.pop(KEY).encode())
 
 
 def _listen(line: Connection[Any, Any], leases: queue.SimpleQueue[Lease]) -> None:
@@ -73,10 +86,11 @@ def _serve(line: Connection[Any, Any], leases: queue.SimpleQueue[Lease], start: 
             raise loaded
         line.send(Begun(lease.number))
         answer = engine.recognize(lease, loaded)
+        engine.keep_up(loaded, answer)
         line.send(
             Done(
                 number=lease.number,
-                texts=answer.texts,
+                transcripts=answer.transcripts,
                 reasons=answer.reasons,
                 read_seconds=loaded.seconds,
                 wait_seconds=waited,

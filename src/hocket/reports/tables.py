@@ -12,6 +12,7 @@ from rich.text import Text
 from hocket.corpus.report import PrepareReport
 from hocket.decoding.wer import ScoreReport
 from hocket.recognition.export import FORMATS, Exported
+from hocket.recognition.precision_cost import Cost
 from hocket.recognition.report import JobReport
 from hocket.reports.axes import duration, number, percent
 from hocket.reports.picture import PAGE
@@ -103,9 +104,12 @@ def training(info: RunInfo, summary: Mapping[str, Any]) -> RenderableType:
 def recognition(report: JobReport) -> RenderableType:
     """What a recognition job did."""
     found = f"{report.num_utterances:,} utterances, {duration(report.audio_seconds)} of speech"
+    earlier = f"{report.num_earlier:,} of {report.num_pieces:,} pieces, from {report.journal}"
     rows: list[Row] = [
         ("recognised", found),
-        ("hypotheses", str(report.out)),
+        ("hypotheses", ", ".join(str(out) for out in report.out)),
+        ("answered before", earlier if report.num_earlier else None),
+        ("chosen", report.tuning),
         ("failed", f"{report.num_failed:,}, listed in {report.failed}" if report.num_failed else None),
         ("took", f"{duration(report.wall_seconds)}, {duration(report.startup_seconds)} of it to start"),
         ("speed", f"{number(report.rtfx_steady)} s of speech a second, {number(report.rtfx)} with the start"),
@@ -119,6 +123,8 @@ def recognition(report: JobReport) -> RenderableType:
 
 def exported(report: Exported) -> RenderableType:
     """What was written of a model."""
+    runs_here = FORMATS[report.format].write_int8 is not None
+    unmeasured = "not measured: --check INPUT does" if runs_here and not report.costs else None
     rows: list[Row] = [
         ("folder", str(report.out)),
         ("format", f"{report.format}: {FORMATS[report.format].what}"),
@@ -126,8 +132,15 @@ def exported(report: Exported) -> RenderableType:
         ("parameters", f"{report.num_parameters:,}"),
         ("tokens", f"{report.vocab_size:,} with the blank"),
         ("weights in hocket", f"sha256 {report.source_sha256}"),
+        *((cost.name, _cost(cost)) for cost in report.costs),
+        ("cost in words", unmeasured),
     ]
     return facts(rows)
+
+
+def _cost(cost: Cost) -> str:
+    wer = "no references" if cost.wer is None else f"WER {percent(cost.wer)}"
+    return f"{wer}, {cost.num_differing:,} of {cost.num_utterances:,} utterances differ from the first"
 
 
 def score(report: ScoreReport) -> RenderableType:

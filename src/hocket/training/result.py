@@ -9,6 +9,8 @@ import torch
 
 from hocket.core import files
 from hocket.core.errors import CheckpointError
+from hocket.corpus.audio import SAMPLE_RATE
+from hocket.corpus.index import CorpusIndex
 from hocket.corpus.tokens import Tokens
 from hocket.model import store
 from hocket.model.ctc import FastConformerCTC
@@ -36,7 +38,9 @@ def write_result(trainer: Trainer) -> dict[str, Any]:
     assert isinstance(model, FastConformerCTC)
     taken = _best(trainer) if recipe.validation.takes_best else _last(trainer)
     model.load_state_dict(taken.weights)
-    store.save(trainer.folder.model, model, {"features": recipe.features.model_dump(mode="json")})
+    longest = int(CorpusIndex.open(recipe.corpus, "train").num_samples.max()) / SAMPLE_RATE
+    extra = {"features": recipe.features.model_dump(mode="json"), "longest_seconds": round(longest, 3)}
+    store.save(trainer.folder.model, model, extra)
     Tokens.load(recipe.corpus).save(trainer.folder.model)
     wall = progress.wall_seconds
     summary = {

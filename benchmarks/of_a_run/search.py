@@ -1,0 +1,145 @@
+"""Beam search with a language model of the training texts: WER, time beside greedy, and times of words.
+
+    python benchmarks/of_a_run/search.py RUN CORPUS [--beam 8] [--out benchmarks/results/NAME.md]
+
+CORPUS is a prepared corpus with the splits train, dev and test. Weights are chosen on dev, figures are of
+test. Time is the processor's, of one thread: greedy is features, encoder and greedy search together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rapidfuzz.distance import Levenshtein
+
+from hocket.core.transcript import Word
+from hocket.corpus import audio
+from hocket.corpus.index import CorpusIndex
+from hocket.decoding import Scored, greedy_paths, ngram, score
+from hocket.decoding.alignment import align
+from hocket.decoding.beam import BeamSearch, BeamSettings
+from hocket.decoding.fusion import Weights
+from hocket.decoding.paths import TokenPath, words
+from hocket.hardware.device import describe, fix_arithmetic
+from hocket.recognition import opening
+
+SCALES, WORD_SCORES = (0.2, 0.3, 0.5, 0.8), (0.0, 1.0, 2.0)
+
+
+class Split:
+    """Log-probabilities of a split, computed one utterance at a time."""
+
+    def __init__(self, corpus: Path, split: str, model: opening.Found) -> None:
+        index = CorpusIndex.open(corpus, split)
+        self.encoder, self.vocabulary = opening.load(model, "cpu")
+        self.ids, self.refs, self.log_probs, self.greedy = [], [], [], []
+        began = time.process_time()
+        for row in range(len(index)):
+            utterance = index.utterance(row)
+            wave = audio.read(utterance.audio, utterance.channel, utterance.start, utterance.num)
+            features = self.encoder.features(wave)
+            found_BTV, lens_B = self.encoder.encode([features], len(features))
+            self.greedy += greedy_paths(found_BTV, lens_B, self.vocabulary.blank)
+            self.log_probs.append(found_BTV[0, : lens_B[0]].numpy())
+            self.ids.append(index.id(row))
+            self.refs.append(utterance.text)
+        self.greedy_seconds = time.process_time() - began
+
+    def wer(self, texts: list[str]) -> float:
+        """Of one text for each utterance."""
+        rows = zip(self.ids, texts, self.refs, strict=True)
+        return score(Scored(id, text, ref) for id, text, ref in rows).wer
+
+    def beam(self, settings: BeamSettings) -> tuple[list[list[int]], float]:
+        """Tokens of each utterance, and the seconds it took."""
+        search = BeamSearch(settings, self.vocabulary)
+        began = time.process_time()
+        return [search.search(found)[0].tokens for found in self.log_probs], time.process_time() - began
+
+    def words(self, path: TokenPath, row: int) -> tuple[Word, ...]:
+        """With times."""
+        return words(path, self.log_probs[row], self.vocabulary, self.encoder.frame_seconds)
+
+
+def main() -> None:
+    """Choose weights on dev, report test."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run")
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--beam", type=int, default=8)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    fix_arithmetic(1)
+    model = opening.find(options.run)
+    train = CorpusIndex.open(options.corpus, "train")
+    dev, test = (Split(options.corpus, split, model) for split in ("dev", "test"))
+    with tempfile.TemporaryDirectory() as folder:
+        lm = Path(folder) / "lm.arpa"
+        ngram.train((train.utterance(row).text for row in range(len(train))), 3).write(lm)
+        tried = {}
+        for scale, added in itertools.product(SCALES, WORD_SCORES):
+            settings = BeamSettings(beam=options.beam, lm=lm, weights=Weights(scale, added))
+            tried[settings] = dev.wer([dev.vocabulary.text(found) for found in dev.beam(settings)[0]])
+        best = min(tried, key=lambda settings: tried[settings])
+        found, seconds = test.beam(best)
+    greedy = [test.vocabulary.text(path.tokens) for path in test.greedy]
+    apart: dict[str, list[float]] = {"greedy": [], "beam": []}
+    for row, ref in enumerate(test.refs):
+        path = align(test.log_probs[row], test_tokens(options.run, ref), test.vocabulary.blank)
+        aligned = align(test.log_probs[row], found[row], test.vocabulary.blank)
+        if path is not None and aligned is not None:
+            said = test.words(path, row)
+            apart["greedy"] += distances(said, test.words(test.greedy[row], row))
+            apart["beam"] += distances(said, test.words(aligned, row))
+    rows = [
+        "| what | figure |",
+        "| --- | --- |",
+        f"| greedy WER | {100 * test.wer(greedy):.2f} % |",
+        f"| WER with the LM | {100 * test.wer([test.vocabulary.text(t) for t in found]):.2f} % |",
+        f"| weights chosen on dev | LM {best.weights.lm_scale}, word {best.weights.word_score} |",
+        f"| greedy job, one thread | {test.greedy_seconds:.2f} s |",
+        f"| beam search on top | {seconds:.2f} s: {1 + seconds / test.greedy_seconds:.2f} times greedy |",
+        *(
+            f"| {name}: times of words to the reference's | median {1e3 * statistics.median(all_):.0f} ms, "
+            f"95th percentile {1e3 * float(np.percentile(all_, 95)):.0f} ms, {len(all_)} of them |"
+            for name, all_ in apart.items()
+        ),
+    ]
+    print("\n".join(rows))
+    if options.out is not None:
+        command = f"`python benchmarks/of_a_run/search.py RUN CORPUS --beam {options.beam}`"
+        head = f"# Beam search\n\n{command}, {datetime.date.today()}; {json.dumps(describe())}\n"
+        options.out.write_text("\n".join([head, *rows, ""]))
+
+
+def distances(said: tuple[Word, ...], got: tuple[Word, ...]) -> list[float]:
+    """Seconds between starts and ends of the words that were recognised right, among wrong ones too."""
+    numbers: dict[str, int] = {}
+    ids = [[numbers.setdefault(word.text, len(numbers)) for word in side] for side in (said, got)]
+    found = []
+    for op in Levenshtein.opcodes(*ids):
+        if op.tag == "equal":
+            pairs = zip(said[op.src_start : op.src_end], got[op.dest_start : op.dest_end], strict=True)
+            found += [abs(t) for a, b in pairs for t in (a.start - b.start, a.end - b.end)]
+    return found
+
+
+def test_tokens(run: str, text: str) -> list[int]:
+    """The reference as tokens of the run."""
+    from hocket.corpus.tokens import Tokens
+
+    return Tokens.load(opening.find(run).folder).encode(text)
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        main()

@@ -1,0 +1,70 @@
+"""Where the workers of a job run: processes on this machine, or a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+
+from hocket.core.errors import UsageError
+from hocket.hardware.device import choose_device
+from hocket.recognition import ray_engine
+from hocket.recognition.messages import Start
+from hocket.recognition.process import Worker, WorkerProcess
+
+EngineName = Literal["processes", "ray"]
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """A place for workers. Nothing in it can change an answer."""
+
+    launch: Callable[[Start], Worker]
+    device: str
+    """``cpu`` or ``cuda``."""
+    most: int
+    """Workers that can run without sharing a core or a GPU."""
+    cores: tuple[int, ...]
+    """Numbers of this machine's cores that workers may use; empty elsewhere."""
+
+    def pinned(self, slot: int, workers: int, threads: int) -> tuple[int, ...]:
+        """The cores of a worker's own; none where there are not enough, or where a GPU does the work."""
+        if self.device != "cpu" or workers * threads > len(self.cores):
+            return ()
+        return self.cores[slot * threads : (slot + 1) * threads]
+
+    def readers(self, workers: int) -> int:
+        """Threads that a worker may read with: one beside a computing core, its share beside a GPU."""
+        return 1 if self.device == "cpu" else max(1, len(self.cores) // workers)
+
+
+@contextmanager
+def open_hosts(engine: str, device: str, threads: int) -> Iterator[Hosts]:
+    """The place that ``engine`` names, for as long as the block runs.
+
+    Raises :class:`UsageError` for an engine or a device that is not there.
+    """
+    if engine not in get_args(EngineName):
+        raise UsageError(f"engine: {engine!r} is not known", f"Known: {', '.join(get_args(EngineName))}.")
+    if engine == "processes":
+        kind, cores = choose_device(device).type, usable_cores()
+        most = torch.cuda.device_count() if kind == "cuda" else max(1, len(cores) // threads)
+        yield Hosts(WorkerProcess, kind, most, cores)
+        return
+    with ray_engine.cluster() as (launch, cpus, gpus):
+        if device == "cuda" and not gpus:
+            raise UsageError("device: cuda was asked for, and the Ray cluster has no GPU")
+        kind = "cuda" if gpus and device != "cpu" else "cpu"
+        yield Hosts(launch, kind, gpus if kind == "cuda" else max(1, cpus // threads), ())
+
+
+def usable_cores() -> tuple[int, ...]:
+    """Numbers of the cores that this process may use."""
+    try:
+        return tuple(sorted(os.sched_getaffinity(0)))
+    except AttributeError:  # not on macOS
+        return tuple(range(os.cpu_count() or 1))
