@@ -21,7 +21,9 @@ from hocket.corpus.augment import AugmentSettings, spec_augment
 from hocket.corpus.cache import FeatureCache
 from hocket.corpus.features import FeatureSettings, LogMel
 from hocket.corpus.index import CorpusIndex
+from hocket.corpus.noise import Noise
 from hocket.corpus.prefetch import Prefetch
+from hocket.corpus.reverb import Reverb
 from hocket.corpus.tokens import Tokens
 
 Work = tuple[Sequence[MicroBatchSpec], int, int]
@@ -32,7 +34,7 @@ class LoadingSettings(Section):
     """What loading may use. None of it changes what is loaded."""
 
     cache_mb: int = Field(256, ge=0)
-    """Memory for features in each worker, in MiB; 0 reads all audio again in every epoch."""
+    """Memory for features or waveforms in each worker, in MiB; 0 reads all audio again in every epoch."""
     prefetch_steps: int = Field(2, ge=1, le=64)
     """Steps that are loaded ahead of the one being computed."""
 
@@ -59,6 +61,12 @@ class Loader:
         self._log_mel = LogMel(features.num_mel_bins)
         self._depth = loading.prefetch_steps
         self.cache = FeatureCache(loading.cache_mb)
+        self._reverb: Reverb | None = None
+        self._noise: Noise | None = None
+        if augment is not None and augment.reverb.probability > 0:
+            self._reverb = Reverb(augment.reverb, seed)
+        if augment is not None and augment.noise.probability > 0:
+            self._noise = Noise(augment.noise, seed, index)
 
     def load(self, spec: MicroBatchSpec, epoch: int, step: int) -> MicroBatch:
         """The tensors of a micro-batch, of exactly the padded sizes in its spec.
@@ -70,7 +78,7 @@ class Loader:
         dropped: list[tuple[str, str]] = []
         for row, percent in zip(spec.rows.tolist(), spec.speed_percent.tolist(), strict=True):
             try:
-                loaded.append((row, self._features(row, percent)))
+                loaded.append((row, self._features(row, percent, epoch)))
             except AudioError as error:
                 dropped.append((self._index.id(row), str(error)))
         features_BTF, feature_lens_B = pad(
@@ -117,10 +125,26 @@ class Loader:
     def _bins(self) -> int:
         return self._log_mel.num_mel_bins
 
-    def _features(self, row: int, percent: int) -> torch.Tensor:
+    def _features(self, row: int, percent: int, epoch: int) -> torch.Tensor:
+        """Features as the utterance sounds in this epoch; who takes them must not write to them."""
         kept = self.cache.get((row, percent))
-        if kept is not None:
+        if self._reverb is None and self._noise is None:
+            if kept is None:
+                kept = self._log_mel(self._waveform(row, percent))
+                self.cache.put((row, percent), kept)
             return kept
+        if kept is None:
+            kept = torch.from_numpy(self._waveform(row, percent))
+            self.cache.put((row, percent), kept)
+        x_N, key = kept.numpy(), int(self._index.key[row])
+        if self._reverb is not None and self._reverb.drawn(epoch, key):
+            x_N = self._reverb.apply(x_N, epoch, key)
+        if self._noise is not None and self._noise.drawn(epoch, key):
+            x_N = self._noise.add(x_N, epoch, key)
+        return self._log_mel(x_N)
+
+    def _waveform(self, row: int, percent: int) -> audio.Samples:
+        """The utterance at 16 kHz, at its speed; raises :class:`AudioError`."""
         utterance = self._index.utterance(row)
         samples = audio.read(utterance.audio, utterance.channel, utterance.start, utterance.num)
         expected = int(self._index.num_samples[row])
@@ -130,9 +154,7 @@ class Loader:
                 f"at 16 kHz instead of {expected}",
                 "Prepare the corpus again.",
             )
-        features_TF = self._log_mel(audio.perturb_speed(samples, percent))
-        self.cache.put((row, percent), features_TF)
-        return features_TF
+        return audio.perturb_speed(samples, percent)
 
 
 def recognition_features(

@@ -18,6 +18,7 @@ from hocket.core import clock, events, files
 from hocket.core import recipe as recipes
 from hocket.core.errors import RecipeError, RunError, UsageError
 from hocket.core.events import Event
+from hocket.corpus import sounds
 from hocket.corpus.index import CorpusIndex
 from hocket.training import checkpoint_store
 from hocket.training.fine_tuning import Source
@@ -91,7 +92,7 @@ def resolve(recipe: Path, overrides: Sequence[str]) -> TrainRecipe:
             f"{recipe}: corpus: {read.corpus} is no prepared corpus",
             f"Make one: hocket prepare SOURCE {read.corpus}",
         )
-    settled: dict[str, Any] = {"corpus": found[0]}
+    settled: dict[str, Any] = {"corpus": found[0], "augment": sounds.settle(read.augment, bases)}
     CorpusIndex.open(found[0], "train")
     if read.init is not None:
         source = Source.find(read.init, bases)
