@@ -19,8 +19,9 @@ class MicroBatchSpec:
     """A micro-batch as all ranks know it from the plan, before any audio is read.
 
     ``rows`` are rows of the corpus index; ``speed_percent`` the speed factor of each (100 leaves it
-    as it is); ``num_frames`` and ``num_tokens`` the padded sizes; ``total_tokens`` and
-    ``total_frames`` the sums without padding; ``cost`` the predicted seconds.
+    as it is); ``passes`` the how-manieth time each is learnt from, from 0 (None: the epoch);
+    ``num_frames`` and ``num_tokens`` the padded sizes; ``total_tokens`` and ``total_frames`` the sums
+    without padding; ``cost`` the predicted seconds.
     """
 
     index: int
@@ -31,6 +32,7 @@ class MicroBatchSpec:
     total_frames: int
     total_tokens: int
     cost: float
+    passes: I64 | None = None
 
     @property
     def num_utterances(self) -> int:
@@ -82,6 +84,8 @@ class MicroBatch:
     """Key of (seed, step, micro-batch): with a site's name it gives that site's dropout mask."""
     dropped: list[tuple[str, str]] = field(default_factory=list)
     """(id, reason) of utterances that could not be read."""
+    keys: tuple[int, ...] = ()
+    """Of the utterances in it: what randomness is keyed by."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same micro-batch with its tensors on ``device``; copies do not wait for each other."""
@@ -89,4 +93,5 @@ class MicroBatch:
             name: getattr(self, name).to(device, non_blocking=True)
             for name in ("features_BTF", "feature_lens_B", "tokens_BU", "token_lens_B")
         }
-        return MicroBatch(self.index, self.ids, dropout_key=self.dropout_key, dropped=self.dropped, **move)
+        kept = {name: getattr(self, name) for name in ("dropout_key", "dropped", "keys")}
+        return MicroBatch(self.index, self.ids, **move, **kept)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field
 
@@ -20,7 +23,7 @@ from hocket.corpus import audio
 from hocket.corpus.augment import AugmentSettings, spec_augment
 from hocket.corpus.cache import FeatureCache
 from hocket.corpus.features import FeatureSettings, LogMel
-from hocket.corpus.index import CorpusIndex
+from hocket.corpus.index import Utterance
 from hocket.corpus.noise import Noise
 from hocket.corpus.prefetch import Prefetch
 from hocket.corpus.reverb import Reverb
@@ -39,6 +42,32 @@ class LoadingSettings(Section):
     """Steps that are loaded ahead of the one being computed."""
 
 
+class Rows(Protocol):
+    """What loading needs of an index, or of several as one."""
+
+    def __len__(self) -> int: ...
+
+    def id(self, row: int) -> str:
+        """The utterance's id."""
+        ...
+
+    def key_of(self, row: int) -> int:
+        """What randomness of the utterance is keyed by."""
+        ...
+
+    def samples_of(self, row: int) -> int:
+        """Its samples at 16 kHz."""
+        ...
+
+    def token_ids(self, row: int) -> npt.NDArray[np.int32]:
+        """Its tokens."""
+        ...
+
+    def utterance(self, row: int) -> Utterance:
+        """The row in full."""
+        ...
+
+
 class Loader:
     """Loads micro-batches of one split.
 
@@ -48,7 +77,7 @@ class Loader:
 
     def __init__(
         self,
-        index: CorpusIndex,
+        index: Rows,
         tokens: Tokens,
         features: FeatureSettings,
         augment: AugmentSettings | None,
@@ -76,19 +105,22 @@ class Loader:
         """
         loaded: list[tuple[int, torch.Tensor]] = []
         dropped: list[tuple[str, str]] = []
-        for row, percent in zip(spec.rows.tolist(), spec.speed_percent.tolist(), strict=True):
+        passes = [epoch] * len(spec.rows) if spec.passes is None else spec.passes.tolist()
+        keys: list[tuple[int, int]] = []
+        for row, percent, number in zip(spec.rows.tolist(), spec.speed_percent.tolist(), passes, strict=True):
+            key = self._index.key_of(row)
             try:
-                loaded.append((row, self._features(row, percent, epoch)))
+                loaded.append((row, self._features(row, percent, number, key)))
+                keys.append((number, key))
             except AudioError as error:
                 dropped.append((self._index.id(row), str(error)))
         features_BTF, feature_lens_B = pad(
             [features_TF for _, features_TF in loaded], spec.num_frames, self._bins
         )
         if self._augment is not None:
-            for position, (row, features_TF) in enumerate(loaded):
-                key = int(self._index.key[row])
-                used_TF = features_BTF[position, : len(features_TF)]
-                spec_augment(used_TF, self._augment, self._seed, epoch, key)
+            for position, (number, key) in enumerate(keys):
+                used_TF = features_BTF[position, : int(feature_lens_B[position])]
+                spec_augment(used_TF, self._augment, self._seed, number, key)
         tokens_BU = torch.full((len(loaded), spec.num_tokens), self._blank, dtype=torch.int64)
         token_lens_B = torch.zeros(len(loaded), dtype=torch.int64)
         for position, (row, _) in enumerate(loaded):
@@ -108,6 +140,7 @@ class Loader:
             token_lens_B=token_lens_B,
             dropout_key=seeds.key("dropout", self._seed, step, spec.index),
             dropped=dropped,
+            keys=tuple(key for _, key in keys),
         )
 
     def prefetch(self, work: Iterable[Work]) -> Prefetch[Work, list[MicroBatch]]:
@@ -125,8 +158,8 @@ class Loader:
     def _bins(self) -> int:
         return self._log_mel.num_mel_bins
 
-    def _features(self, row: int, percent: int, epoch: int) -> torch.Tensor:
-        """Features as the utterance sounds in this epoch; who takes them must not write to them."""
+    def _features(self, row: int, percent: int, epoch: int, key: int) -> torch.Tensor:
+        """Features as the utterance sounds in this pass over it; who takes them must not write to them."""
         kept = self.cache.get((row, percent))
         if self._reverb is None and self._noise is None:
             if kept is None:
@@ -136,7 +169,7 @@ class Loader:
         if kept is None:
             kept = torch.from_numpy(self._waveform(row, percent))
             self.cache.put((row, percent), kept)
-        x_N, key = kept.numpy(), int(self._index.key[row])
+        x_N = kept.numpy()
         if self._reverb is not None and self._reverb.drawn(epoch, key):
             x_N = self._reverb.apply(x_N, epoch, key)
         if self._noise is not None and self._noise.drawn(epoch, key):
@@ -147,7 +180,7 @@ class Loader:
         """The utterance at 16 kHz, at its speed; raises :class:`AudioError`."""
         utterance = self._index.utterance(row)
         samples = audio.read(utterance.audio, utterance.channel, utterance.start, utterance.num)
-        expected = int(self._index.num_samples[row])
+        expected = self._index.samples_of(row)
         if len(samples) != expected:
             raise AudioError(
                 f"{utterance.audio}: it has changed since the corpus was prepared: {len(samples)} samples "

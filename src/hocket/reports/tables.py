@@ -68,6 +68,7 @@ def run(info: RunInfo) -> RenderableType:
         ("rate", _rate(info)),
         ("loss", _with(info.loss, number, " nats per token")),
         ("development WER", _dev_wer(info)),
+        *((f"corpus {name}", _of_corpus(told)) for name, told in info.corpora.items()),
         ("test WER", _with(info.wer, percent)),
         ("workers", _with(info.workers, str)),
         ("layout", info.layout),
@@ -150,6 +151,14 @@ def shares(seconds: Mapping[str, float]) -> str:
     """Kinds of time as shares of the whole: ``compute 90.1 %, wait 6.0 %``."""
     whole = sum(seconds.values())
     return ", ".join(f"{kind} {percent(part / whole)}" for kind, part in seconds.items()) if whole else ""
+
+
+def _of_corpus(told: Mapping[str, float]) -> str:
+    wer = f", development WER {percent(told['dev_wer'])}" if "dev_wer" in told else ""
+    return (
+        f"{duration(told['audio_seconds'])} learnt from, {percent(told['share'])} of the audio "
+        f"at weight {told['weight']:g}{wer}"
+    )
 
 
 def _state(info: RunInfo) -> str:
