@@ -39,7 +39,9 @@ def course(folder: Path) -> Course:
     ranks = TorchCommunicator()
     index, tokens = CorpusIndex.open(folder, "train"), Tokens.load(folder)
     augment = AugmentSettings()
-    config = ModelConfig.model_validate(SMALL_MODEL).with_tokens(tokens.vocab_size, 80)
+    config = ModelConfig.model_validate(
+        {**SMALL_MODEL, "intermediate_ctc": [1], "consistency": 0.2}
+    ).with_tokens(tokens.vocab_size, 80)
     plan = BatchPlan(
         index,
         BatchSettings(seconds=12.0, micro_batches_per_step=MICRO_BATCHES, pool_steps=4),
@@ -47,7 +49,7 @@ def course(folder: Path) -> Course:
         seed=1,
         speed_percents=augment.speed_percents,
     )
-    loader = Loader(index, tokens, FeatureSettings(), augment, seed=1)
+    loader = Loader(index, tokens, FeatureSettings(), augment, seed=1, num_views=config.num_views)
     model = build(config, seed=1).double()
     replica = WholeReplica(model, torch.device("cpu"), precision="fp32", bucket_mb=0.01)
     strategy = AllReduce(ranks, max_grad_norm=5.0)

@@ -100,6 +100,21 @@ def test_augmentation_follows_seed_and_epoch(index: CorpusIndex) -> None:
     assert not torch.equal(first, _loader(index, augment=False).load(wanted, 0, 0).features_BTF)
 
 
+def test_the_views_of_an_utterance_are_masked_differently(index: CorpusIndex) -> None:
+    tokens, augment = Tokens.load(index.folder), AugmentSettings(freq_masks=3, time_masks=5)
+    one, two = (
+        Loader(index, tokens, FeatureSettings(), augment, 1, num_views=number).load(spec(index, [3, 0]), 2, 9)
+        for number in (1, 2)
+    )
+    assert two.num_views == 2 and two.ids == one.ids
+    assert torch.equal(two.features_BTF[:2], one.features_BTF)
+    assert not torch.equal(two.features_BTF[2:], one.features_BTF)
+    assert torch.equal(two.tokens_BU, one.tokens_BU)
+    whole = Loader(index, tokens, FeatureSettings(), None, 1).load(spec(index, [3, 0]), 2, 9).features_BTF
+    seen = two.features_BTF[2:] != 0
+    assert torch.equal(two.features_BTF[2:][seen], whole[seen])
+
+
 def test_what_cannot_be_read_is_left_out_and_listed(index: CorpusIndex) -> None:
     gone, torn, other = index.utterance(1), index.utterance(2), index.utterance(4)
     gone.audio.unlink()

@@ -1,5 +1,7 @@
 """The acoustic model: padding has no influence, losses are sums, everything is keyed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ import torch.nn.functional as F
 from hocket.core.work import MicroBatch
 from hocket.model import FastConformerCTC, ModelConfig, build
 from hocket.model.attention import RelativeAttention
-from hocket.model.ctc import ctc_losses
+from hocket.model.ctc import ctc_losses, divergence, log_probs
 from hocket.model.dropout import DropoutMasks
 from hocket.model.feed_forward import FeedForward
 from hocket.model.frames import describe
@@ -83,8 +85,60 @@ def test_the_loss_is_minus_the_log_of_the_sum_over_all_alignments() -> None:
         merged = torch.unique_consecutive(path)
         if merged[merged != 2].tolist() == [0, 1]:
             total += float(probs[torch.arange(4), path].prod())
-    loss = ctc_losses(logits, torch.tensor([4]), torch.tensor([[0, 1, 2]]), torch.tensor([2]))
+    loss = ctc_losses(log_probs(logits), torch.tensor([4]), torch.tensor([[0, 1, 2]]), torch.tensor([2]))
     assert float(loss) == pytest.approx(-torch.tensor(total).log().item(), rel=1e-5)
+
+
+def test_inner_blocks_share_the_loss_through_the_same_head() -> None:
+    batch = batch_of([60, 97, 45])
+    alone, shared = (
+        model_of(num_layers=3),
+        model_of(num_layers=3, intermediate_ctc=[1, 2], intermediate_ctc_weight=0.5),
+    )
+    assert alone.state_dict().keys() == shared.state_dict().keys()
+    cut = [model_of(num_layers=number) for number in (1, 2)]  # the same weights: drawn by name
+    last, first, second = (model.eval().loss(batch).item() for model in (alone, *cut))
+    assert shared.eval().loss(batch).item() == pytest.approx(0.5 * last + 0.25 * (first + second), rel=1e-5)
+
+
+@pytest.mark.parametrize("blocks", [[2, 1], [1, 1], [0], [3]])
+def test_inner_blocks_are_named_in_order_and_end_before_the_last(blocks: list[int]) -> None:
+    with pytest.raises(ValueError, match="intermediate_ctc"):
+        model_of(num_layers=3, intermediate_ctc=blocks)
+
+
+def two_views(batch: MicroBatch) -> MicroBatch:
+    return replace(batch, num_views=2, features_BTF=batch.features_BTF.repeat(2, 1, 1))
+
+
+def test_two_views_that_agree_cost_what_one_costs() -> None:
+    batch = batch_of([60, 97, 45])
+    model = model_of(consistency=0.2).eval()  # no dropout: equal views are equal throughout
+    assert model.loss(two_views(batch)).item() == pytest.approx(model.loss(batch).item(), rel=1e-5)
+
+
+def test_views_that_differ_are_drawn_together() -> None:
+    views = two_views(batch_of([60, 97, 45]))
+    views.features_BTF[3:, :, 20:40] = 0.0
+    plain, drawn = model_of(consistency=1e-9).eval(), model_of(consistency=0.2).eval()
+    apart = drawn.loss(views) - plain.loss(views)
+    assert apart.item() > 0.0
+    optimiser = torch.optim.SGD(drawn.parameters(), lr=1e-3)
+    for _ in range(20):
+        optimiser.zero_grad()
+        hidden, lens = drawn.encoder.after([2], views.features_BTF, views.feature_lens_B.repeat(2))
+        told = divergence(log_probs(drawn.ctc_head(hidden[0])), lens)
+        told.backward()
+        optimiser.step()
+    assert (0.2 * told).item() < apart.item()
+
+
+def test_what_lies_in_the_padding_of_a_view_is_no_disagreement() -> None:
+    model = model_of(consistency=0.2).eval()
+    batch = two_views(batch_of([60, 97, 45], num_frames=120))
+    loss = model.loss(batch)
+    batch.features_BTF[3:, 97:] = 1e3
+    assert model.loss(batch).item() == pytest.approx(loss.item(), rel=1e-5)
 
 
 def test_a_batch_without_utterances_costs_nothing_and_moves_nothing() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -58,12 +60,20 @@ def test_a_run_of_the_same_vocabulary_gives_all_its_weights(tmp_path: Path) -> N
     assert told["source_sha256"] == store.weights_sha256(trained)
 
 
-@pytest.mark.parametrize("theirs", [OTHERS, CharTokens(" xyz")])
-def test_another_vocabulary_gets_a_new_head_also_when_it_is_as_large(tmp_path: Path, theirs: Tokens) -> None:
+@pytest.mark.parametrize(
+    ("theirs", "why"),
+    [
+        (OTHERS, "has 5 tokens, the weights are for 9"),
+        (CharTokens(" xyz"), r"as many tokens \(5\), but others"),
+    ],
+)
+def test_another_vocabulary_gets_a_new_head_also_when_it_is_as_large(
+    tmp_path: Path, theirs: Tokens, why: str
+) -> None:
     trained, fresh = build(config(theirs), seed=1), build(config(), seed=2)
     model = build(config(), seed=2)
     told = find(saved(tmp_path, trained, theirs)).take_over(model, OURS)
-    assert told["head"].startswith("new")
+    assert re.match(f"new: .*{why}", told["head"])
     assert torch.equal(model.ctc_head.weight, fresh.ctc_head.weight)
     heads = {"ctc_head.weight", "ctc_head.bias"}
     body = {name: value for name, value in trained.state_dict().items() if name not in heads}
@@ -79,7 +89,7 @@ def test_hugging_face_folders_are_taken_over_with_their_statistics(tmp_path: Pat
     hf.save(tmp_path, trained)
     source = find(f"hf:{tmp_path}")
     same = build(source.config(), seed=2)
-    assert source.take_over(same, OTHERS)["head"] == "kept"
+    assert source.take_over(same, OTHERS)["head"].startswith("kept: as many tokens (9)")
     assert differing(same, trained) == set()
     other, fresh = (build(source.config().with_tokens(OURS.vocab_size), seed=2) for _ in range(2))
     assert source.take_over(other, OURS)["head"].startswith("new")
@@ -167,7 +177,10 @@ def test_a_run_begins_with_the_weights_says_so_and_leaves_the_frozen_ones(
         assert differing(trainer.replica.model, trained) == set()
         trainer.run()
         assert differing(trainer.replica.model, trained) == {"ctc_head.weight", "ctc_head.bias"}
-        store.save(tmp_path / "a" / "model", build(config(tokens), seed=10))  # must not matter any more
+        shutil.rmtree(tmp_path / "a")  # it is not needed any more
+        with pytest.raises(RecipeError, match="a: neither"):
+            resolve(path, [])
+        assert resolve(path, [], folder) == settled
         resumed = assemble(settled, folder, mesh, device, heartbeat, resume=True)
         assert differing(resumed.replica.model, trainer.replica.model) == set()
     finally:

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from hocket import __version__
-from hocket.cli import demo, info, prepare, recognize, score, train
+from hocket.cli import demo, export, info, prepare, recognize, score, train
 from hocket.core.errors import HocketError
 
 
@@ -55,5 +55,6 @@ app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("recognize")(recognize.recognize)
 app.command("score")(score.score)
+app.command("export")(export.export)
 app.command("demo")(demo.demo)
 app.command("info")(info.info)

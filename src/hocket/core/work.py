@@ -5,7 +5,7 @@ Shape suffixes: B utterances, T feature frames, F mel bins, U tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +82,8 @@ class MicroBatch:
     token_lens_B: torch.Tensor
     dropout_key: int = 0
     """Key of (seed, step, micro-batch): with a site's name it gives that site's dropout mask."""
+    num_views: int = 1
+    """How often each utterance is among the rows of ``features_BTF``: all once, then all again."""
     dropped: list[tuple[str, str]] = field(default_factory=list)
     """(id, reason) of utterances that could not be read."""
     keys: tuple[int, ...] = ()
@@ -93,5 +95,4 @@ class MicroBatch:
             name: getattr(self, name).to(device, non_blocking=True)
             for name in ("features_BTF", "feature_lens_B", "tokens_BU", "token_lens_B")
         }
-        kept = {name: getattr(self, name) for name in ("dropout_key", "dropped", "keys")}
-        return MicroBatch(self.index, self.ids, **move, **kept)
+        return replace(self, **move)

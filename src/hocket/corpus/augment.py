@@ -106,11 +106,12 @@ def draw_speed(seed: int, epoch: int, keys: seeds.U64, percents: Sequence[int]) 
 
 
 def spec_augment(
-    features_TF: torch.Tensor, settings: AugmentSettings, seed: int, epoch: int, key: int
+    features_TF: torch.Tensor, settings: AugmentSettings, seed: int, epoch: int, key: int, view: int = 0
 ) -> torch.Tensor:
     """Mask bands of mel bins and stretches of frames with zeros (the mean), in place.
 
-    Widths of time masks are in proportion to the length, so that short utterances stay readable.
+    Each ``view`` of an utterance is masked differently. Widths of time masks are in proportion to the
+    length, so that short utterances stay readable.
 
     Park et al., "SpecAugment", Interspeech 2019; adaptive width: Park et al., "SpecAugment on large
     scale datasets", ICASSP 2020.
@@ -121,7 +122,7 @@ def spec_augment(
     num = settings.freq_masks + settings.time_masks
     if num == 0 or num_frames == 0:
         return features_TF
-    salt = seeds.key("specaugment", seed, epoch, key)
+    salt = seeds.key("specaugment", seed, epoch, key, *([view] if view else []))
     draws = seeds.uniform(salt, np.arange(2 * num, dtype=np.uint64))
     for number in range(num):
         in_time = number >= settings.freq_masks

@@ -33,6 +33,19 @@ class FeatureSettings(Section):
     num_mel_bins: int = Field(80, ge=8, le=256)
 
 
+def parameters(num_mel_bins: int) -> dict[str, float]:
+    """What the features are made with, under the names of ``ParakeetFeatureExtractor``."""
+    return {
+        "feature_size": num_mel_bins,
+        "sampling_rate": SAMPLE_RATE,
+        "hop_length": HOP,
+        "n_fft": _FFT,
+        "win_length": _WINDOW,
+        "preemphasis": _PREEMPHASIS,
+        "padding_value": 0.0,
+    }
+
+
 class LogMel:
     """Turns a waveform into normalised log-mel features; holds the filter bank."""
 

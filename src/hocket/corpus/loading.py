@@ -1,7 +1,8 @@
 """From the plan of a micro-batch to its tensors.
 
 A micro-batch is a function of (corpus, seed, epoch, step, its spec): whichever worker loads it, and
-in whatever order, gets the same tensors. Shape suffixes: B utterances, T frames, F bins, U tokens.
+in whatever order, gets the same tensors. Shape suffixes: B utterances, R rows
+(utterances times views), T frames, F bins, U tokens.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class Rows(Protocol):
 class Loader:
     """Loads micro-batches of one split.
 
-    ``augment`` None loads audio as it is (validation, recognition). An utterance that cannot be read
+    ``augment`` None loads audio as it is (validation, recognition). With two ``num_views`` each
+    utterance comes twice, masked differently. An utterance that cannot be read
     is left out of its micro-batch and listed in ``MicroBatch.dropped``.
     """
 
@@ -83,10 +85,11 @@ class Loader:
         augment: AugmentSettings | None,
         seed: int,
         loading: LoadingSettings | None = None,
+        num_views: int = 1,
     ) -> None:
         loading = loading or LoadingSettings()
         self._index, self._augment, self._seed = index, augment, seed
-        self._blank = tokens.blank
+        self._blank, self._num_views = tokens.blank, num_views
         self._log_mel = LogMel(features.num_mel_bins)
         self._depth = loading.prefetch_steps
         self.cache = FeatureCache(loading.cache_mb)
@@ -117,10 +120,13 @@ class Loader:
         features_BTF, feature_lens_B = pad(
             [features_TF for _, features_TF in loaded], spec.num_frames, self._bins
         )
+        features_RTF = features_BTF.repeat(self._num_views, 1, 1)
         if self._augment is not None:
-            for position, (number, key) in enumerate(keys):
-                used_TF = features_BTF[position, : int(feature_lens_B[position])]
-                spec_augment(used_TF, self._augment, self._seed, number, key)
+            for position in range(len(features_RTF)):
+                view, utterance = divmod(position, len(loaded))
+                number, key = keys[utterance]
+                used_TF = features_RTF[position, : int(feature_lens_B[utterance])]
+                spec_augment(used_TF, self._augment, self._seed, number, key, view)
         tokens_BU = torch.full((len(loaded), spec.num_tokens), self._blank, dtype=torch.int64)
         token_lens_B = torch.zeros(len(loaded), dtype=torch.int64)
         for position, (row, _) in enumerate(loaded):
@@ -134,11 +140,12 @@ class Loader:
         return MicroBatch(
             index=spec.index,
             ids=[self._index.id(row) for row, _ in loaded],
-            features_BTF=features_BTF,
+            features_BTF=features_RTF,
             feature_lens_B=feature_lens_B,
             tokens_BU=tokens_BU,
             token_lens_B=token_lens_B,
             dropout_key=seeds.key("dropout", self._seed, step, spec.index),
+            num_views=self._num_views,
             dropped=dropped,
             keys=tuple(key for _, key in keys),
         )

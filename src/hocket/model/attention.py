@@ -7,6 +7,7 @@ distances.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hocket.model.config import ModelConfig
@@ -35,16 +36,24 @@ class RelativeAttention(nn.Module):
 
     def forward(self, x_BTD: Tensor, frames: Frames) -> Tensor:
         """Attend over the frames of each utterance; padding is never attended to."""
-        q_HBTE = self._heads(self.q_proj(x_BTD))
-        k_HBTE = self._heads(self.k_proj(x_BTD))
-        v_HBTE = self._heads(self.v_proj(x_BTD))
-        r_HPE = self._heads(self.relative_k_proj(frames.positions_PD))
+        q_HBTE, k_HBTE, v_HBTE = self._project(x_BTD)
+        r_PD = self.relative_k_proj(frames.positions_PD)
+        r_HPE = r_PD.view(len(r_PD), -1, self.head_dim).transpose(0, 1)
         content_HBTE = q_HBTE + self.bias_u.to(q_HBTE.dtype)[:, None, None]
         distance_HBTE = q_HBTE + self.bias_v.to(q_HBTE.dtype)[:, None, None]
         out_HBTE = attend(content_HBTE, distance_HBTE, k_HBTE, v_HBTE, r_HPE, frames.key_bias_BT)
         out_BTD: Tensor = self.o_proj(out_HBTE.permute(1, 2, 0, 3).flatten(2))
         return out_BTD
 
-    def _heads(self, x_D: Tensor) -> Tensor:
-        """(..., H*E) as (H, ..., E), contiguous: all products below are then batched over heads."""
-        return x_D.view(*x_D.shape[:-1], -1, self.head_dim).movedim(-2, 0).contiguous()
+    def _project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (H, B, T, E), by one product instead of three.
+
+        Contiguous: all products that follow are then batched over heads.
+        """
+        layers = (self.q_proj, self.k_proj, self.v_proj)
+        weight_CD = torch.cat([layer.weight for layer in layers])
+        bias_C = None if self.q_proj.bias is None else torch.cat([layer.bias for layer in layers])
+        x_BTC = F.linear(x_BTD, weight_CD, bias_C)
+        x_BT3HE = x_BTC.view(*x_BTC.shape[:-1], len(layers), -1, self.head_dim)
+        q_HBTE, k_HBTE, v_HBTE = x_BT3HE.permute(2, 3, 0, 1, 4).contiguous().unbind()
+        return q_HBTE, k_HBTE, v_HBTE

@@ -54,6 +54,16 @@ class ModelConfig(Section):
     input_dropout: float = Field(default=0.1, ge=0.0, lt=0.99)
     """Rate after the subsampling."""
 
+    intermediate_ctc: tuple[int, ...] = ()
+    """Blocks, counted from 1, whose output learns the same texts through the same head (Lee &
+    Watanabe, ICASSP 2021, arXiv:2102.03216). Training only; nothing is added to the model."""
+    intermediate_ctc_weight: float = Field(default=0.3, gt=0.0, lt=1.0)
+    """Share of the loss that those blocks have together."""
+    consistency: float = Field(default=0.0, ge=0.0, le=10.0)
+    """Above 0, every utterance is learnt from in two views, masked and dropped out differently, and
+    this times the divergence between what they say is added to the loss (CR-CTC: Yao et al., ICLR
+    2025, arXiv:2410.05101, who take 0.2). Twice the compute for each second of audio."""
+
     @model_validator(mode="before")
     @classmethod
     def _lay_over_preset(cls, given: Any) -> Any:
@@ -87,12 +97,22 @@ class ModelConfig(Section):
             )
         for rate in (self.dropout, self.ff_dropout, self.input_dropout):
             levels(rate)
+        inner = self.intermediate_ctc
+        if list(inner) != sorted(set(inner)) or not all(0 < block < self.num_layers for block in inner):
+            raise ValueError(
+                f"intermediate_ctc {list(inner)}: name blocks from 1 to {self.num_layers - 1}, ascending"
+            )
         return self
 
     @property
     def blank(self) -> int:
         """The id of CTC's blank: the last token."""
         return self.vocab_size - 1
+
+    @property
+    def num_views(self) -> int:
+        """How often each utterance of a training micro-batch is run."""
+        return 2 if self.consistency else 1
 
     @property
     def head_dim(self) -> int:

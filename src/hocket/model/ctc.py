@@ -2,7 +2,8 @@
 
 Module names and tensor shapes are those of Hugging Face's ``ParakeetForCTC``.
 
-Shape suffixes: B utterances, T frames, F mel bins, V tokens with the blank last, U tokens of a text.
+Shape suffixes: B utterances, R rows (utterances times views), T frames, F mel bins, V tokens with the
+blank last, U tokens of a text.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from hocket.core.work import MicroBatch
 from hocket.model.config import ModelConfig
 from hocket.model.convolution import Pointwise
 from hocket.model.encoder import Encoder
+from hocket.model.frames import valid_frames
 from hocket.model.initial import initialise
 
 
@@ -44,25 +46,57 @@ class FastConformerCTC(nn.Module):
         return self.ctc_head(hidden_BTD), lens_B
 
     def loss(self, batch: MicroBatch) -> Tensor:
-        """The CTC loss in nats, summed over the utterances, 0-d, in float32 (or float64).
+        """What is learnt from, in nats, summed over the utterances, 0-d, in float32 (or float64).
 
-        Dropout falls by ``batch.dropout_key`` in training mode, and not at all in evaluation mode. A
-        text that its frames cannot align gives an infinite loss. A batch without utterances gives a
-        zero with no way back to the parameters.
+        The CTC loss, in the shares that ``config.intermediate_ctc`` gives to inner blocks, the mean of
+        the views where there are several, plus their divergence (see ``config.consistency``). Dropout
+        falls by ``batch.dropout_key`` in training mode, and not at all in evaluation mode. A text that
+        its frames cannot align gives an infinite loss. A batch without utterances gives a zero with no
+        way back to the parameters.
         """
         if not batch.ids:
             return torch.zeros((), device=batch.features_BTF.device, requires_grad=torch.is_grad_enabled())
+        config, views = self.config, batch.num_views
         key = batch.dropout_key if self.training else None
-        logits_BTV, lens_B = self(batch.features_BTF, batch.feature_lens_B, key)
-        return ctc_losses(logits_BTV, lens_B, batch.tokens_BU, batch.token_lens_B).sum()
+        inner = config.intermediate_ctc
+        feature_lens_R, tokens_RU, token_lens_R = (
+            x.repeat(views, *[1] * (x.dim() - 1))
+            for x in (batch.feature_lens_B, batch.tokens_BU, batch.token_lens_B)
+        )
+        hidden, lens_R = self.encoder.after(
+            (*inner, config.num_layers), batch.features_BTF, feature_lens_R, key
+        )
+        shares = [config.intermediate_ctc_weight / len(inner)] * len(inner) if inner else []
+        terms = []
+        for x_RTD, share in zip(hidden, [*shares, 1.0 - sum(shares)], strict=True):
+            log_probs_RTV = log_probs(self.ctc_head(x_RTD))
+            losses_R = ctc_losses(log_probs_RTV, lens_R, tokens_RU, token_lens_R)
+            terms.append(losses_R.sum() * (share / views))
+        if views == 2:
+            terms.append(divergence(log_probs_RTV, lens_R) * config.consistency)
+        return torch.stack(terms).sum()
 
 
-def ctc_losses(logits_BTV: Tensor, lens_B: Tensor, tokens_BU: Tensor, token_lens_B: Tensor) -> Tensor:
-    """CTC loss of each utterance (B) in nats, in float32 (or float64); the blank is the last token."""
-    exact = torch.float64 if logits_BTV.dtype == torch.float64 else torch.float32
-    log_probs_TBV = F.log_softmax(logits_BTV, dim=-1, dtype=exact).transpose(0, 1)
-    blank = logits_BTV.shape[-1] - 1
-    return F.ctc_loss(log_probs_TBV, tokens_BU, lens_B, token_lens_B, blank, reduction="none")
+def log_probs(logits_RTV: Tensor) -> Tensor:
+    """Normalised over the tokens, in float32 (or float64)."""
+    exact = torch.float64 if logits_RTV.dtype == torch.float64 else torch.float32
+    return F.log_softmax(logits_RTV, dim=-1, dtype=exact)
+
+
+def ctc_losses(log_probs_BTV: Tensor, lens_B: Tensor, tokens_BU: Tensor, token_lens_B: Tensor) -> Tensor:
+    """CTC loss of each utterance (B) in nats; the blank is the last token."""
+    blank = log_probs_BTV.shape[-1] - 1
+    return F.ctc_loss(log_probs_BTV.transpose(0, 1), tokens_BU, lens_B, token_lens_B, blank, reduction="none")
+
+
+def divergence(log_probs_RTV: Tensor, lens_R: Tensor) -> Tensor:
+    """How far two views of the same utterances, one after the other in R, disagree: nats, 0-d.
+
+    Half of KL(b to a) and KL(a to b), summed over frames; each view is drawn to the other as it stands.
+    """
+    swapped_RTV = log_probs_RTV.detach().roll(len(lens_R) // 2, 0)
+    apart_RT = F.kl_div(log_probs_RTV, swapped_RTV, reduction="none", log_target=True).sum(-1)
+    return 0.5 * (apart_RT * valid_frames(lens_R, apart_RT.shape[1])).sum()
 
 
 def build(config: ModelConfig, seed: int) -> FastConformerCTC:

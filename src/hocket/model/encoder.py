@@ -5,6 +5,7 @@ Shape suffixes: B utterances, T frames, F mel bins, D hidden channels.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import sqrt
 
 from torch import Tensor, nn
@@ -65,10 +66,24 @@ class Encoder(nn.Module):
         self, features_BTF: Tensor, feature_lens_B: Tensor, dropout_key: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Hidden frames (B, T', D) and their lengths (B)."""
+        (x_BTD,), lens_B = self.after([len(self.layers)], features_BTF, feature_lens_B, dropout_key)
+        return x_BTD, lens_B
+
+    def after(
+        self,
+        blocks: Collection[int],
+        features_BTF: Tensor,
+        feature_lens_B: Tensor,
+        dropout_key: int | None = None,
+    ) -> tuple[list[Tensor], Tensor]:
+        """Hidden frames (B, T', D) after each of ``blocks``, counted from 1, and their lengths (B)."""
         x_BTD, frames = self.start(features_BTF, feature_lens_B, dropout_key)
-        for layer in self.layers:
+        taken = []
+        for number, layer in enumerate(self.layers, 1):
             x_BTD = layer(x_BTD, frames)
-        return x_BTD, frames.lens_B
+            if number in blocks:
+                taken.append(x_BTD)
+        return taken, frames.lens_B
 
     def start(
         self, features_BTF: Tensor, feature_lens_B: Tensor, dropout_key: int | None

@@ -19,6 +19,9 @@ from hocket.model.ctc import FastConformerCTC
 
 CONFIG = "config.json"
 MODEL_TYPE = "parakeet_ctc"
+FEATURES = "preprocessor_config.json"
+FEATURE_EXTRACTOR = "ParakeetFeatureExtractor"
+"""What transformers makes this model's input with, and the file that holds its settings."""
 
 _SHAPE = {
     "num_mel_bins": "num_mel_bins",
@@ -84,7 +87,7 @@ def save(folder: Path, model: FastConformerCTC) -> None:
         raise UsageError(
             "only a model with conv_norm: frozen_batch_norm fits Hugging Face's ParakeetForCTC; this one "
             "normalises each frame by itself (conv_norm: layer_norm)",
-            "Save it as a hocket model folder, or train on from an imported model.",
+            "Train with model.conv_norm: frozen_batch_norm, or on from an imported model (init: hf:FOLDER).",
         )
     tensors.write(folder, model.state_dict(), {"format": "pt"})
     files.write_json(folder / CONFIG, _to_hf(model.config))

@@ -12,6 +12,7 @@ from hocket.core.errors import AudioError
 from hocket.corpus import audio
 from hocket.corpus.features import HOP
 from hocket.hardware.device import fix_arithmetic
+from hocket.hardware.memory import keep_freed_memory
 from hocket.recognition.items import Item
 from hocket.recognition.messages import Lease, Start
 from hocket.recognition.recognizer import Precision, Recognizer
@@ -41,6 +42,7 @@ class Engine:
 
     def __init__(self, start: Start) -> None:
         fix_arithmetic(start.threads)
+        keep_freed_memory()
         precision = cast(Precision, start.precision)
         self._recognizer = Recognizer.load(start.model_folder, start.device, precision, start.slot)
 

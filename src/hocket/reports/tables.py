@@ -11,6 +11,7 @@ from rich.text import Text
 
 from hocket.corpus.report import PrepareReport
 from hocket.decoding.wer import ScoreReport
+from hocket.recognition.export import FORMATS, Exported
 from hocket.recognition.report import JobReport
 from hocket.reports.axes import duration, number, percent
 from hocket.reports.picture import PAGE
@@ -112,6 +113,19 @@ def recognition(report: JobReport) -> RenderableType:
         ("busiest worker over mean", f"{report.imbalance:.3f}"),
         ("padding", percent(report.padding)),
         *((f"worker lost {n}", loss) for n, loss in enumerate(report.losses, 1)),
+    ]
+    return facts(rows)
+
+
+def exported(report: Exported) -> RenderableType:
+    """What was written of a model."""
+    rows: list[Row] = [
+        ("folder", str(report.out)),
+        ("format", f"{report.format}: {FORMATS[report.format].what}"),
+        ("files", ", ".join(f"{name} ({number(size / 1e6)} MB)" for name, size in report.files.items())),
+        ("parameters", f"{report.num_parameters:,}"),
+        ("tokens", f"{report.vocab_size:,} with the blank"),
+        ("weights in hocket", f"sha256 {report.source_sha256}"),
     ]
     return facts(rows)
 

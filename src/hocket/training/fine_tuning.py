@@ -75,21 +75,26 @@ class Source:
             )
         source = hf.load(self.folder) if self.in_hf else store.load(self.folder)
         weights = source.state_dict()
-        kept = self._knows(tokens, theirs["vocab_size"])
-        if not kept:
+        head = self._head(tokens, theirs["vocab_size"])
+        if head.startswith("new"):
             own = {name: value for name, value in model.state_dict().items() if name.startswith(_HEAD)}
             weights = {name: value for name, value in weights.items() if not name.startswith(_HEAD)} | own
         tensors.take_over(model, weights, self.folder)
         return {
             "source": self.init,
             "source_sha256": store.weights_sha256(source),
-            "head": "kept" if kept else "new: the vocabulary differs",
+            "head": head,
         }
 
-    def _knows(self, tokens: Tokens, vocab_size: int) -> bool:
-        if (self.folder / corpus_tokens.FILE).is_file():
-            return Tokens.load(self.folder).fingerprint == tokens.fingerprint
-        return vocab_size == tokens.vocab_size
+    def _head(self, tokens: Tokens, vocab_size: int) -> str:
+        """What becomes of the CTC head, and why; a new one starts with ``new``."""
+        if vocab_size != tokens.vocab_size:
+            return f"new: the corpus has {tokens.vocab_size} tokens, the weights are for {vocab_size}"
+        if not (self.folder / corpus_tokens.FILE).is_file():
+            return f"kept: as many tokens ({vocab_size}); which they are the folder does not say"
+        if Tokens.load(self.folder).fingerprint != tokens.fingerprint:
+            return f"new: as many tokens ({vocab_size}), but others"
+        return "kept"
 
 
 def freeze(model: torch.nn.Module, patterns: Sequence[str]) -> int:

@@ -49,7 +49,7 @@ def train(
     if workers < 1:
         raise UsageError(f"--workers {workers}: a job needs at least one")
     folder = RunFolder(run)
-    settled = resolve(recipe, overrides)
+    settled = resolve(recipe, overrides, folder if resume else None)
     with ExitStack() as stack:
         stack.enter_context(FolderLock(folder.root))
         start(folder, settled, resume=resume)
@@ -69,19 +69,23 @@ def join(recipe: Path, *, run: Path, resume: bool = False, overrides: Sequence[s
     from hocket.training.worker import run_rank
 
     folder = RunFolder(run)
-    settled = resolve(recipe, overrides)
+    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    settled = resolve(recipe, overrides, folder if resume or restarted else None)
     place = launch.rank_environment()
     os.environ.update(place)
     with ExitStack() as stack:
-        restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
         if place["RANK"] == "0":
             stack.enter_context(FolderLock(folder.root))
             start(folder, settled, resume=resume or (restarted and folder.recipe.exists()))
         return run_rank(folder, resume=resume or restarted)
 
 
-def resolve(recipe: Path, overrides: Sequence[str]) -> TrainRecipe:
-    """Read a recipe, and find its corpus and weights: below the working folder, or beside the recipe."""
+def resolve(recipe: Path, overrides: Sequence[str], going: RunFolder | None = None) -> TrainRecipe:
+    """Read a recipe, and find its corpus and weights: below the working folder, or beside the recipe.
+
+    ``going`` is the run that is to go on, if one is. Once it has a checkpoint the weights that it began
+    with need not be there any more.
+    """
     read = recipes.load(recipe, TrainRecipe, overrides)
     bases = (Path.cwd(), recipe.resolve().parent)
     shares = tuple(
@@ -93,7 +97,12 @@ def resolve(recipe: Path, overrides: Sequence[str]) -> TrainRecipe:
         "corpus": shares if isinstance(read.corpus, tuple) else shares[0].path,
         "augment": sounds.settle(read.augment, bases),
     }
-    if read.init is not None:
+    if read.init is not None and going is not None and _reached(going) >= 0:
+        before = recipes.load(going.recipe, TrainRecipe)
+        settled["init"] = before.init
+        if "model" not in read.model_fields_set:
+            settled["model"] = before.model
+    elif read.init is not None:
         source = Source.find(read.init, bases)
         settled["init"] = source.init
         if "model" not in read.model_fields_set:

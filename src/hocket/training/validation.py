@@ -21,7 +21,7 @@ from hocket.corpus.mixture import CorpusMixture
 from hocket.corpus.tokens import Tokens
 from hocket.decoding import greedy
 from hocket.decoding.wer import edits
-from hocket.model.ctc import ctc_losses
+from hocket.model.ctc import ctc_losses, log_probs
 from hocket.parallel.precision import Precision, autocast
 
 LOSS_BITS = 30
@@ -108,7 +108,7 @@ class Validation:
             return [0] * 7
         with autocast(self._precision, self._device):
             logits_BTV, lens_B = model(batch.features_BTF, batch.feature_lens_B, None)
-        loss_B = ctc_losses(logits_BTV, lens_B, batch.tokens_BU, batch.token_lens_B)
+        loss_B = ctc_losses(log_probs(logits_BTV), lens_B, batch.tokens_BU, batch.token_lens_B)
         aligned_B = loss_B.isfinite()
         counts = [
             round(float(loss_B[aligned_B].sum()) * 2.0**LOSS_BITS),

@@ -21,6 +21,7 @@ from hocket.comms.supervision import die_with_parent
 from hocket.core import recipe as recipes
 from hocket.core.errors import EXIT_FAILED, HocketError
 from hocket.hardware.device import backend, choose_device, fix_arithmetic
+from hocket.hardware.memory import keep_freed_memory
 from hocket.training.assembly import assemble, data_parallel
 from hocket.training.folder import RunFolder
 from hocket.training.recipe import TrainRecipe
@@ -74,6 +75,7 @@ def _train(folder: RunFolder, *, resume: bool) -> None:
     dist.init_process_group(backend(), timeout=_COLLECTIVE_LIMIT)
     recipe = recipes.load(folder.recipe, TrainRecipe)
     fix_arithmetic(recipe.threads)
+    keep_freed_memory()
     device = choose_device(recipe.device, local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
