@@ -45,7 +45,7 @@ def test_a_weight_is_how_many_times_an_epoch_goes_through(weight: float) -> None
     for epoch in range(5):
         found = counts(plan, epoch)
         assert all(found[row] == 1 for row in range(700))
-        assert sum(found[row] for row in range(700, 850)) == round(150 * weight)
+        assert abs(sum(found[row] for row in range(700, 850)) - 150 * weight) < 1
     over = counts(plan, *range(5))
     times = [over[row] for row in range(700, 850)]
     assert max(times) - min(times) <= 1  # however the weight divides, nobody is forgotten

@@ -126,7 +126,7 @@ def test_the_advice_works(tmp_path: Path) -> None:
 
 def test_characters_cannot_be_added_to_pieces(pair: tuple[Path, Path], tmp_path: Path) -> None:
     texts = ["the cat sat", "a cat ran", "the rat sat"]
-    pieces = made(tmp_path, "pieces", texts, tokens="sentencepiece:14")
+    pieces = made(tmp_path, "pieces", texts, tokens="sentencepiece:12")
     with pytest.raises(CorpusError, match="of kind sentencepiece"):
         made(tmp_path, "more", ["abc"], tokens=f"char+{pieces}")
     with pytest.raises(CorpusError, match="char here, sentencepiece there"):
@@ -161,7 +161,7 @@ def test_a_recipe_takes_one_or_several(tmp_path: Path, pair: tuple[Path, Path]) 
         ),
         ("steps: 1\ncorpus:\n  - path: a\n    weight: 0\n", r":4: corpus.0.weight: .*greater than 0"),
         ("steps: 1\ncorpus:\n  - weight: 1\n", r":3: the key 'corpus.0.path' is missing"),
-        ("steps: 1\ncorpus: []\n", r":2: corpus: .*at least 1"),
+        ("steps: 1\ncorpus: []\n", r":2: corpus: .*at least one"),
         ("steps: 1\ncorpus: {path: a}\n", r":2: corpus: .*a list of \{path, weight\}"),
     ],
 )  # fmt: skip

@@ -35,10 +35,9 @@ class Part:
     salt: int | None = None
     """Makes keys of this corpus others than those of equal ids in another; None leaves them."""
 
-    @property
-    def per_epoch(self) -> int:
-        """Utterances that an epoch learns from, repetitions counted."""
-        return max(1, round(self.weight * len(self.utterances.key)))
+    def begin(self, epoch: int) -> int:
+        """How many utterances the epochs before ``epoch`` learnt from, repetitions counted."""
+        return round(epoch * self.weight * len(self.utterances.key))
 
     def keys(self, rows: I64) -> U64:
         """What randomness is keyed by."""
@@ -69,33 +68,35 @@ class Mixture:
         self.parts = tuple(parts)
         sizes = [len(part.utterances.key) for part in self.parts]
         self._offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        speakers = [int(part.utterances.speaker.max(initial=-1)) + 1 for part in self.parts]
-        self._first_speakers = np.concatenate([[0], np.cumsum(speakers)]).astype(np.int64)
+        self._first_speakers = [0]
+        for part in self.parts[:-1]:
+            self._first_speakers.append(self._first_speakers[-1] + _num_speakers(part))
         self._streams = [_Stream(part, seed) for part in self.parts]
 
     @property
     def has_speakers(self) -> bool:
         """Whether any corpus names any."""
-        return bool(self._first_speakers[-1] > 0)
+        return any(_num_speakers(part) for part in self.parts)
 
     @property
     def seconds(self) -> float:
         """Audio of an epoch, as it was recorded, in the mean over epochs."""
         return sum(
-            float(part.utterances.num_samples.sum(dtype=np.int64)) * part.per_epoch / len(part.utterances.key)
-            for part in self.parts
+            part.weight * float(part.utterances.num_samples.sum(dtype=np.int64)) for part in self.parts
         ) / float(SAMPLE_RATE)
 
     def pool(self, epoch: int, pool: int, num_pools: int) -> Draw:
         """The utterances of pool ``pool`` of ``num_pools`` of an epoch."""
         draws = []
         for number, (part, stream) in enumerate(zip(self.parts, self._streams, strict=True)):
-            count = part.per_epoch
+            begin = part.begin(epoch)
+            count = part.begin(epoch + 1) - begin
             first, last = count * pool // num_pools, count * (pool + 1) // num_pools
-            rows, passes = stream.rows(epoch, first, last)
+            rows, passes = stream.rows(begin + first, begin + last)
             keys = part.keys(rows)
-            for again in range(1, int(passes.max(initial=0)) - stream.first_pass(epoch) + 1):
-                repeated = passes == stream.first_pass(epoch) + again
+            first_pass = begin // len(part.utterances.key)
+            for again in range(1, int(passes.max(initial=0)) - first_pass + 1):
+                repeated = passes == first_pass + again
                 keys[repeated] = mix(key("again", again), keys[repeated])
             speakers = np.asarray(part.utterances.speaker)[rows].astype(np.int64)
             draws.append(
@@ -122,27 +123,27 @@ class Mixture:
         ]
 
 
+def _num_speakers(part: Part) -> int:
+    return int(part.utterances.speaker.max(initial=-1)) + 1
+
+
 class _Stream:
     """The passes over one corpus, one after another."""
 
     def __init__(self, part: Part, seed: int) -> None:
-        self._count, self._per_epoch, self._seed = len(part.utterances.key), part.per_epoch, seed
+        self._count, self._seed = len(part.utterances.key), seed
         self._keys = part.utterances.key
         self._blocks = block_starts(part.utterances.block)
         self._orders: OrderedDict[int, EpochOrder] = OrderedDict()
 
-    def first_pass(self, epoch: int) -> int:
-        """The pass that the first utterance of an epoch is of."""
-        return epoch * self._per_epoch // self._count
-
-    def rows(self, epoch: int, first: int, last: int) -> tuple[I64, I64]:
-        """Rows at positions ``first`` to ``last`` (exclusive) of an epoch, and the pass of each."""
-        here, end = epoch * self._per_epoch + first, epoch * self._per_epoch + last
+    def rows(self, first: int, last: int) -> tuple[I64, I64]:
+        """Rows at positions ``first`` to ``last`` (exclusive) of all passes, and the pass of each."""
+        here = first
         rows: list[I64] = [np.empty(0, np.int64)]
         passes: list[I64] = [np.empty(0, np.int64)]
-        while here < end:
+        while here < last:
             number, start = divmod(here, self._count)
-            stop = min(self._count, start + end - here)
+            stop = min(self._count, start + last - here)
             rows.append(self._order(number).rows(start, stop))
             passes.append(np.full(stop - start, number, np.int64))
             here += stop - start

@@ -75,7 +75,7 @@ def _explain(error: ValidationError, path: Path, node: yaml.Node | None, schema:
     for problem in error.errors():
         location = [str(part) for part in problem["loc"]]
         dotted = ".".join(location)
-        line = _line(node, location)
+        line = _line(node, location[:-1] if problem["type"] == "missing" else location)
         where = f"{path}:{line}" if line else str(path)
         if problem["type"] == "extra_forbidden":
             known = _known_keys(schema, location[:-1])

@@ -51,10 +51,12 @@ class Sound:
 
 
 def find(source: Path) -> list[Sound]:
-    """The sounds of a folder (with its folders), or of a manifest of lhotse's cuts, in a fixed order.
+    """The sounds of a folder (with its folders) or a manifest of lhotse's cuts, in a fixed order; or a file.
 
     Raises :class:`RecipeError` when there are none.
     """
+    if source.is_file() and source.suffix.lower() in AUDIO_SUFFIXES:
+        return [Sound(source)]
     if source.is_dir():
         found = [path for path in source.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES]
         sounds = [Sound(path) for path in sorted(found, key=lambda path: path.relative_to(source).as_posix())]

@@ -21,13 +21,15 @@ from hocket.training.averaging import EmaSettings
 
 def _one_or_several(value: object, validate: ValidatorFunctionWrapHandler) -> Path | tuple[CorpusShare, ...]:
     if isinstance(value, list | tuple):
+        if not value:
+            raise ValueError("give at least one {path, weight}")
         return _SHARES.validate_python(value)
     if not isinstance(value, str | Path):
         raise ValueError("give a folder, or a list of {path, weight}")
     return Path(value)
 
 
-_SHARES = TypeAdapter(Annotated[tuple[CorpusShare, ...], Field(min_length=1)])
+_SHARES = TypeAdapter(tuple[CorpusShare, ...])
 Corpora = Annotated[Path | tuple[CorpusShare, ...], WrapValidator(_one_or_several)]
 
 
