@@ -28,7 +28,7 @@ def test_mixed_corpora_give_the_same_model_on_any_workers(corpus: Path, tmp_path
         "tensorboard": True,
     }
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(json.dumps(small_recipe(corpus, **changes)))
+    recipe.write_text(json.dumps(small_recipe(corpus) | changes))
     alone = train(recipe, tmp_path / "alone", workers=1)
     run = tmp_path / "run"
     with job(recipe, run, workers=3) as process:
