@@ -170,3 +170,26 @@ def test_events_of_a_training_as_progress() -> None:
         "step 8: development part:  loss 1.5  WER 25.0 %  CER 12.5 %",
         "starting the workers again: rank 1 (pid 7) was ended by SIGKILL",
     ]
+
+
+def test_several_corpora_and_an_early_stop_as_progress() -> None:
+    heard = Heard()
+    view = TrainingView(heard)
+    corpora = {
+        "read": {"weight": 1.0, "hours": 2.5, "share": 0.8},
+        "calls": {"weight": 2.5, "hours": 0.25, "share": 0.2},
+    }
+    view.show({"event": "start", "steps": 50, "workers": 1, "precision": "fp32", "corpora": corpora})
+    parts = {"read": {"wer": 0.125, "loss": 0.5}, "calls": {"wer": 0.5, "loss": 2.0}}
+    scores = {"loss": 1.5, "wer": 0.25, "best": True, "by_corpus": parts}
+    view.show({"event": "validation", "step": 8, **scores})
+    stop = {"metric": "wer", "best": 0.25, "best_step": 8, "num_in_vain": 3}
+    view.show({"event": "early_stop", "step": 14, **stop})
+    assert heard.said[1:] == [
+        "corpus read: 2.5 h, weight 1, 80.0 % of the audio of an epoch",
+        "corpus calls: 0.25 h, weight 2.5, 20.0 % of the audio of an epoch",
+        "step 8: development part:  loss 1.5  WER 25.0 %  (the best so far)",
+        "  read: WER 12.5 %  loss 0.5",
+        "  calls: WER 50.0 %  loss 2",
+        "step 14: stopping early: 3 validations brought no better WER than 25.0 %, reached after step 8",
+    ]

@@ -177,3 +177,31 @@ def drawn(info: run.RunInfo) -> str:
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     console.print(tables.run(info))
     return console.export_text()
+
+
+def test_several_corpora_and_an_early_stop(tmp_path: Path) -> None:
+    corpora = {name: {"weight": 1.0, "hours": 1.0, "share": 0.5} for name in ("read", "calls")}
+    stop = {"step": 4, "metric": "loss", "best": 1.5, "best_step": 2, "num_in_vain": 2, "patience": 2}
+    scores = {"wer": 0.5, "cer": 0.2, "loss": 1.6}
+    lines = [
+        start() | {"corpora": corpora},
+        *(step(n, frames_by_corpus={"read": 600, "calls": 400}) for n in range(4)),
+        {"event": "validation", "attempt": 1, "time": START + 3, "step": 4, **scores}
+        | {"by_corpus": {"calls": {"wer": 0.75}}},
+        {"event": "early_stop", "attempt": 1, "time": START + 3, **stop},
+        {"event": "end", "attempt": 1, "time": START + 4, "finished": True},
+    ]
+    folder = write_run(tmp_path / "run", lines)
+    (folder / "summary.json").write_text(json.dumps({"stopped_early": True, "model_step": 2}))
+    info = run.describe(folder)
+    assert info.corpora["read"]["audio_seconds"] == pytest.approx(24)
+    assert "dev_wer" not in info.corpora["read"]
+    assert info.corpora["calls"]["dev_wer"] == 0.75
+    assert (info.state, info.model_step) == ("finished", 2)
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(tables.run(info))
+    shown = captured.get()
+    assert "2 validations brought no better loss than 1.5, reached after step 2" in shown
+    assert "of the weights after step 2" in shown
+    assert "16 s learnt from, 50.0 % of the audio at weight 1, development WER 75.0 %" in shown

@@ -6,7 +6,8 @@ which utterances share a micro-batch.
 
 from hocket.batching.assign import assign, imbalance
 from hocket.batching.budget import cut_by_budget
+from hocket.batching.mixture import Part
 from hocket.batching.plan import BatchPlan
 from hocket.batching.settings import BatchSettings
 
-__all__ = ["BatchPlan", "BatchSettings", "assign", "cut_by_budget", "imbalance"]
+__all__ = ["BatchPlan", "BatchSettings", "Part", "assign", "cut_by_budget", "imbalance"]

@@ -11,17 +11,19 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from hocket.batching.order import EpochOrder, Utterances, block_starts
+from hocket.batching.mixture import Mixture, Part
+from hocket.batching.order import Utterances
 from hocket.batching.partition import PARTITIONS, Pool
 from hocket.batching.settings import BatchSettings
 from hocket.core.cost import CostModel
 from hocket.core.errors import CorpusError
 from hocket.core.seeds import key
-from hocket.core.work import GlobalBatch, MicroBatchSpec
-from hocket.corpus.audio import SAMPLE_RATE, perturbed_samples
+from hocket.core.work import I64, GlobalBatch, MicroBatchSpec
+from hocket.corpus.audio import perturbed_samples
 from hocket.corpus.augment import draw_speed
 from hocket.corpus.features import HOP
 
@@ -35,33 +37,31 @@ class BatchPlan:
 
     def __init__(
         self,
-        utterances: Utterances,
+        utterances: Utterances | Sequence[Part],
         settings: BatchSettings,
         cost: CostModel,
         *,
         seed: int,
         speed_percents: Sequence[int] = (100,),
     ) -> None:
-        self._utterances, self._settings, self._cost, self._seed = utterances, settings, cost, seed
+        self._settings, self._cost, self._seed = settings, cost, seed
         self._percents = tuple(speed_percents)
-        self._count = len(utterances.num_samples)
-        if self._count == 0:
+        parts = utterances if isinstance(utterances, Sequence) else [Part(utterances)]
+        if not all(len(part.utterances.key) for part in parts):
             raise CorpusError(
                 "the training part of the corpus is empty", "See left_out.jsonl in the corpus folder."
             )
-        if settings.partition == "by_speaker" and int(utterances.speaker.max()) < 0:
+        self._mixture = Mixture(parts, seed)
+        if settings.partition == "by_speaker" and not self._mixture.has_speakers:
             raise CorpusError(
                 "batch.partition: by_speaker, but the corpus names no speakers",
                 "Choose another partition, or prepare the corpus from a source that has them.",
             )
-        self._block_starts = block_starts(utterances.block)
-        seconds = float(utterances.num_samples.sum(dtype=np.int64)) / SAMPLE_RATE
         # The speed factor changes how much audio there is: its mean effect belongs to the size of a step.
-        seconds *= float(np.mean([100.0 / percent for percent in self._percents]))
+        seconds = self._mixture.seconds * float(np.mean([100.0 / percent for percent in self._percents]))
         wanted = max(1, round(seconds / settings.seconds))
         self.num_pools = max(1, wanted // settings.pool_steps)
         self.steps_per_pool = round(wanted / self.num_pools)
-        self._orders: OrderedDict[int, EpochOrder] = OrderedDict()
         self._pools: OrderedDict[tuple[int, int], list[list[MicroBatchSpec]]] = OrderedDict()
 
     @property
@@ -82,11 +82,21 @@ class BatchPlan:
     def digest(self, batch: GlobalBatch) -> int:
         """:func:`~hocket.core.protocols.utterance_digest` of all utterances of ``batch``."""
         rows = np.concatenate([spec.rows for spec in batch.micro_batches])
-        return int((np.asarray(self._utterances.key)[rows] & np.uint64(0xFFFFFFFF)).sum())
+        keys = [part.keys(own) for part, own, _ in self._mixture.split(rows)]
+        return int((np.concatenate(keys) & np.uint64(0xFFFFFFFF)).sum())
+
+    def frames_by_corpus(self, batch: GlobalBatch) -> list[int]:
+        """Feature frames of a step from each corpus, without padding, in the order of the corpora."""
+        rows = np.concatenate([spec.rows for spec in batch.micro_batches])
+        speed = np.concatenate([spec.speed_percent for spec in batch.micro_batches])
+        return [
+            int(self._frames(np.asarray(part.utterances.num_samples)[own], speed[these]).sum())
+            for part, own, these in self._mixture.split(rows)
+        ]
 
     def fingerprint(self, corpus: str) -> str:
         """What decides the sequence of batches, as one hash: a run resumes only under the same one."""
-        decides = {
+        decides: dict[str, Any] = {
             "rules": _RULES,
             "corpus": corpus,
             "seed": self._seed,
@@ -94,6 +104,8 @@ class BatchPlan:
             "cost": self._cost.as_dict(),
             "speed_percents": self._percents,
         }
+        if [(part.weight, part.salt) for part in self._mixture.parts] != [(1.0, None)]:
+            decides["mixture"] = [(part.weight, part.salt) for part in self._mixture.parts]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
     def _pool(self, epoch: int, pool: int) -> list[list[MicroBatchSpec]]:
@@ -103,28 +115,15 @@ class BatchPlan:
                 self._pools.popitem(last=False)
         return self._pools[epoch, pool]
 
-    def _order(self, epoch: int) -> EpochOrder:
-        if epoch not in self._orders:
-            self._orders[epoch] = EpochOrder(self._block_starts, self._utterances.key, self._seed, epoch)
-            while len(self._orders) > _POOLS_KEPT:
-                self._orders.popitem(last=False)
-        return self._orders[epoch]
-
     def _cut(self, epoch: int, pool: int) -> list[list[MicroBatchSpec]]:
-        first = self._count * pool // self.num_pools
-        last = self._count * (pool + 1) // self.num_pools
-        rows = self._order(epoch).rows(first, last)
-        keys = np.asarray(self._utterances.key)[rows]
-        speed = draw_speed(self._seed, epoch, keys, self._percents)
-        num_samples = np.asarray(self._utterances.num_samples)[rows]
-        frames = np.empty(len(rows), np.int64)
-        for percent in self._percents:
-            drawn = speed == percent
-            frames[drawn] = perturbed_samples(num_samples[drawn], percent) // HOP
-        tokens = np.asarray(self._utterances.num_tokens)[rows].astype(np.int64)
-        speakers = np.asarray(self._utterances.speaker)[rows].astype(np.int64)
+        draw = self._mixture.pool(epoch, pool, self.num_pools)
+        speed = np.empty(len(draw.rows), np.int64)
+        for number in np.unique(draw.passes).tolist():
+            these = draw.passes == number
+            speed[these] = draw_speed(self._seed, number, draw.keys[these], self._percents)
+        frames, tokens = self._frames(draw.num_samples, speed), draw.num_tokens
         multiple = self._settings.frame_multiple
-        cut = Pool(-(-frames // multiple) * multiple, tokens, keys, speakers)
+        cut = Pool(-(-frames // multiple) * multiple, tokens, draw.keys, draw.speakers)
         steps = PARTITIONS[self._settings.partition](
             cut,
             self.steps_per_pool,
@@ -136,8 +135,9 @@ class BatchPlan:
             [
                 MicroBatchSpec(
                     index=index,
-                    rows=rows[part],
+                    rows=draw.rows[part],
                     speed_percent=speed[part],
+                    passes=draw.passes[part],
                     num_frames=int(cut.num_frames[part].max(initial=0)),
                     num_tokens=int(tokens[part].max(initial=0)),
                     total_frames=int(frames[part].sum()),
@@ -150,3 +150,11 @@ class BatchPlan:
             ]
             for parts in steps
         ]
+
+    def _frames(self, num_samples: I64, speed: I64) -> I64:
+        """Feature frames of utterances at their speeds."""
+        frames = np.empty(len(speed), np.int64)
+        for percent in self._percents:
+            drawn = speed == percent
+            frames[drawn] = perturbed_samples(num_samples[drawn], percent) // HOP
+        return frames

@@ -30,7 +30,11 @@ def prepare(
         ),
     ] = None,
     tokens: Annotated[
-        str, typer.Option(help="char, sentencepiece:SIZE, or a prepared folder whose tokens to use.")
+        str,
+        typer.Option(
+            help="char, char+FOLDER (those of a prepared folder, too), sentencepiece:SIZE, or a prepared "
+            "folder whose tokens to use."
+        ),
     ] = "char",
     case: Annotated[Literal["keep", "lower", "upper"], typer.Option(help="Of the texts.")] = "keep",
     dev: Annotated[

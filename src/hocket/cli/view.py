@@ -48,6 +48,11 @@ class TrainingView:
         since = f", from step {first:,} on" if first else ""
         on = workers(int(event.get("workers", 1)))
         self._progress.say(f"training on {on}, {event.get('precision', '?')}{since}")
+        for name, corpus in event.get("corpora", {}).items():
+            self._progress.say(
+                f"corpus {name}: {number(corpus['hours'])} h, weight {corpus['weight']:g}, "
+                f"{percent(corpus['share'])} of the audio of an epoch"
+            )
         self._progress.update("training", first, self._total)
 
     def _step(self, event: Event) -> None:
@@ -73,3 +78,5 @@ class TrainingView:
         if event.get("best"):
             parts.append("(the best so far)")
         self._progress.say("  ".join(parts))
+        for name, scores in event.get("by_corpus", {}).items():
+            self._progress.say(f"  {name}: WER {percent(scores['wer'])}  loss {number(scores['loss'])}")

@@ -75,7 +75,7 @@ def _explain(error: ValidationError, path: Path, node: yaml.Node | None, schema:
     for problem in error.errors():
         location = [str(part) for part in problem["loc"]]
         dotted = ".".join(location)
-        line = _line(node, location)
+        line = _line(node, location[:-1] if problem["type"] == "missing" else location)
         where = f"{path}:{line}" if line else str(path)
         if problem["type"] == "extra_forbidden":
             known = _known_keys(schema, location[:-1])
@@ -93,6 +93,10 @@ def _line(node: yaml.Node | None, location: Sequence[str]) -> int | None:
     """1-based line of a key in the YAML text; None for a key that came from elsewhere."""
     line = None
     for part in location:
+        if isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
+            node = node.value[int(part)]
+            line = node.start_mark.line + 1
+            continue
         if not isinstance(node, yaml.MappingNode):
             return None if line is None else line
         for key_node, value_node in node.value:
@@ -107,6 +111,8 @@ def _line(node: yaml.Node | None, location: Sequence[str]) -> int | None:
 def _known_keys(schema: type[BaseModel], parents: Sequence[str]) -> list[str]:
     current: Any = schema
     for part in parents:
+        if part.isdigit():  # an entry of a list: its section is already at hand
+            continue
         field = current.model_fields.get(part)
         if field is None:
             return []

@@ -19,8 +19,9 @@ class MicroBatchSpec:
     """A micro-batch as all ranks know it from the plan, before any audio is read.
 
     ``rows`` are rows of the corpus index; ``speed_percent`` the speed factor of each (100 leaves it
-    as it is); ``num_frames`` and ``num_tokens`` the padded sizes; ``total_tokens`` and
-    ``total_frames`` the sums without padding; ``cost`` the predicted seconds.
+    as it is); ``passes`` the how-manieth time each is learnt from, from 0 (None: the epoch);
+    ``num_frames`` and ``num_tokens`` the padded sizes; ``total_tokens`` and ``total_frames`` the sums
+    without padding; ``cost`` the predicted seconds.
     """
 
     index: int
@@ -31,6 +32,7 @@ class MicroBatchSpec:
     total_frames: int
     total_tokens: int
     cost: float
+    passes: I64 | None = None
 
     @property
     def num_utterances(self) -> int:
@@ -84,6 +86,8 @@ class MicroBatch:
     """How often each utterance is among the rows of ``features_BTF``: all once, then all again."""
     dropped: list[tuple[str, str]] = field(default_factory=list)
     """(id, reason) of utterances that could not be read."""
+    keys: tuple[int, ...] = ()
+    """Of the utterances in it: what randomness is keyed by."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same micro-batch with its tensors on ``device``; copies do not wait for each other."""

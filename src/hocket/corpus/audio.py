@@ -23,6 +23,12 @@ import soundfile
 from hocket.core.errors import AudioError
 from hocket.corpus.containers import truncation, truncation_of
 
+AUDIO_SUFFIXES = (
+    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd"),
+    *(".sph", ".nist", ".caf", ".w64", ".rf64", ".voc"),
+)
+"""Endings by which audio is told in a folder; all are read by libsndfile."""
+
 SAMPLE_RATE = 16_000
 """Samples per second of all audio inside."""
 

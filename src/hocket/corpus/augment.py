@@ -15,6 +15,53 @@ from hocket.core import seeds
 from hocket.core.recipe import Section
 from hocket.core.work import I64
 
+MADE_NOISES = ("white", "pink", "babble")
+SIMULATED = "simulated"
+
+Range = tuple[float, float]
+
+
+class NoiseSettings(Section):
+    """Noise added to some utterances: :mod:`hocket.corpus.noise`."""
+
+    probability: float = Field(0.0, ge=0.0, le=1.0)
+    """Of an utterance to get noise; 0 turns it off."""
+    sources: tuple[str, ...] = Field(MADE_NOISES, min_length=1)
+    """Each drawn equally often: ``white``, ``pink``, ``babble`` (of the corpus's own voices), a folder of
+    audio, or a lhotse manifest of cuts."""
+    snr_db: Range = (5.0, 20.0)
+    """Power of speech over that of noise, in dB, drawn evenly from low to high."""
+
+    @field_validator("snr_db")
+    @classmethod
+    def _low_to_high(cls, limits: Range) -> Range:
+        return _low_to_high(limits)
+
+
+class ReverbSettings(Section):
+    """Rooms that some utterances are put into: :mod:`hocket.corpus.reverb`."""
+
+    probability: float = Field(0.0, ge=0.0, le=1.0)
+    """Of an utterance to sound in a room; 0 turns it off."""
+    sources: tuple[str, ...] = Field((SIMULATED,), min_length=1)
+    """Each drawn equally often: ``simulated``, a folder of impulse responses, or a lhotse manifest."""
+    rt60: Range = (0.15, 0.7)
+    """Seconds in which the sound of a simulated room falls by 60 dB, drawn evenly from low to high."""
+    drr_db: Range = (0.0, 12.0)
+    """Energy of the direct path over that of the rest, in dB, of a simulated room."""
+
+    @field_validator("rt60", "drr_db")
+    @classmethod
+    def _low_to_high(cls, limits: Range) -> Range:
+        return _low_to_high(limits)
+
+    @field_validator("rt60")
+    @classmethod
+    def _a_room(cls, limits: Range) -> Range:
+        if limits[0] < 0.02 or limits[1] > 10.0:
+            raise ValueError("rt60 lies between 0.02 and 10 seconds")
+        return limits
+
 
 class AugmentSettings(Section):
     """How training audio is varied. Masks of SpecAugment: so many, each up to so wide."""
@@ -28,6 +75,14 @@ class AugmentSettings(Section):
     time_width: float = Field(0.05, ge=0.0, le=0.5)
     """Part of the utterance that a time mask hides at most."""
 
+    noise: NoiseSettings = NoiseSettings()
+    reverb: ReverbSettings = ReverbSettings()
+
+    @property
+    def of_waveforms(self) -> bool:
+        """True when an utterance may sound otherwise in every epoch."""
+        return self.noise.probability > 0 or self.reverb.probability > 0
+
     @field_validator("speed_percents")
     @classmethod
     def _sensible(cls, percents: tuple[int, ...]) -> tuple[int, ...]:
@@ -36,6 +91,12 @@ class AugmentSettings(Section):
         if not all(50 <= percent <= 200 for percent in percents):
             raise ValueError("speed_percents lie between 50 and 200")
         return percents
+
+
+def _low_to_high(limits: Range) -> Range:
+    if limits[0] > limits[1]:
+        raise ValueError("the lower limit comes first")
+    return limits
 
 
 def draw_speed(seed: int, epoch: int, keys: seeds.U64, percents: Sequence[int]) -> I64:

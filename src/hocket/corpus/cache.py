@@ -1,7 +1,8 @@
-"""A bounded memory of features, so that an epoch after the first need not read audio again.
+"""A bounded memory, so that an epoch after the first need not read audio again.
 
-Features without SpecAugment depend on (utterance, speed factor) alone: one drawn from here is bit
-for bit the one that would be computed.
+What is kept depends on (utterance, speed factor) alone: one drawn from here is bit for bit the one that
+would be computed. These are features without SpecAugment; or, where noise or reverberation is added,
+the waveform that it is added to.
 """
 
 from __future__ import annotations

@@ -141,6 +141,14 @@ class CorpusIndex:
         """The utterance's id."""
         return str(self._column("id")[row].as_py())
 
+    def key_of(self, row: int) -> int:
+        """What randomness of the utterance is keyed by."""
+        return int(self.key[row])
+
+    def samples_of(self, row: int) -> int:
+        """Its samples at 16 kHz."""
+        return int(self.num_samples[row])
+
     def token_ids(self, row: int) -> I32:
         """The utterance's tokens, a view of the file."""
         return self._token_ids[self._offsets[row] : self._offsets[row + 1]]

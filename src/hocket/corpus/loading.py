@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field
 
@@ -21,8 +24,10 @@ from hocket.corpus import audio
 from hocket.corpus.augment import AugmentSettings, spec_augment
 from hocket.corpus.cache import FeatureCache
 from hocket.corpus.features import FeatureSettings, LogMel
-from hocket.corpus.index import CorpusIndex
+from hocket.corpus.index import Utterance
+from hocket.corpus.noise import Noise
 from hocket.corpus.prefetch import Prefetch
+from hocket.corpus.reverb import Reverb
 from hocket.corpus.tokens import Tokens
 
 Work = tuple[Sequence[MicroBatchSpec], int, int]
@@ -33,9 +38,35 @@ class LoadingSettings(Section):
     """What loading may use. None of it changes what is loaded."""
 
     cache_mb: int = Field(256, ge=0)
-    """Memory for features in each worker, in MiB; 0 reads all audio again in every epoch."""
+    """Memory for features or waveforms in each worker, in MiB; 0 reads all audio again in every epoch."""
     prefetch_steps: int = Field(2, ge=1, le=64)
     """Steps that are loaded ahead of the one being computed."""
+
+
+class Rows(Protocol):
+    """What loading needs of an index, or of several as one."""
+
+    def __len__(self) -> int: ...
+
+    def id(self, row: int) -> str:
+        """The utterance's id."""
+        ...
+
+    def key_of(self, row: int) -> int:
+        """What randomness of the utterance is keyed by."""
+        ...
+
+    def samples_of(self, row: int) -> int:
+        """Its samples at 16 kHz."""
+        ...
+
+    def token_ids(self, row: int) -> npt.NDArray[np.int32]:
+        """Its tokens."""
+        ...
+
+    def utterance(self, row: int) -> Utterance:
+        """The row in full."""
+        ...
 
 
 class Loader:
@@ -48,7 +79,7 @@ class Loader:
 
     def __init__(
         self,
-        index: CorpusIndex,
+        index: Rows,
         tokens: Tokens,
         features: FeatureSettings,
         augment: AugmentSettings | None,
@@ -62,6 +93,12 @@ class Loader:
         self._log_mel = LogMel(features.num_mel_bins)
         self._depth = loading.prefetch_steps
         self.cache = FeatureCache(loading.cache_mb)
+        self._reverb: Reverb | None = None
+        self._noise: Noise | None = None
+        if augment is not None and augment.reverb.probability > 0:
+            self._reverb = Reverb(augment.reverb, seed)
+        if augment is not None and augment.noise.probability > 0:
+            self._noise = Noise(augment.noise, seed, index)
 
     def load(self, spec: MicroBatchSpec, epoch: int, step: int) -> MicroBatch:
         """The tensors of a micro-batch, of exactly the padded sizes in its spec.
@@ -71,9 +108,13 @@ class Loader:
         """
         loaded: list[tuple[int, torch.Tensor]] = []
         dropped: list[tuple[str, str]] = []
-        for row, percent in zip(spec.rows.tolist(), spec.speed_percent.tolist(), strict=True):
+        passes = [epoch] * len(spec.rows) if spec.passes is None else spec.passes.tolist()
+        keys: list[tuple[int, int]] = []
+        for row, percent, number in zip(spec.rows.tolist(), spec.speed_percent.tolist(), passes, strict=True):
+            key = self._index.key_of(row)
             try:
-                loaded.append((row, self._features(row, percent)))
+                loaded.append((row, self._features(row, percent, number, key)))
+                keys.append((number, key))
             except AudioError as error:
                 dropped.append((self._index.id(row), str(error)))
         features_BTF, feature_lens_B = pad(
@@ -83,9 +124,9 @@ class Loader:
         if self._augment is not None:
             for position in range(len(features_RTF)):
                 view, utterance = divmod(position, len(loaded))
-                row, features_TF = loaded[utterance]
-                used_TF = features_RTF[position, : len(features_TF)]
-                spec_augment(used_TF, self._augment, self._seed, epoch, int(self._index.key[row]), view)
+                number, key = keys[utterance]
+                used_TF = features_RTF[position, : int(feature_lens_B[utterance])]
+                spec_augment(used_TF, self._augment, self._seed, number, key, view)
         tokens_BU = torch.full((len(loaded), spec.num_tokens), self._blank, dtype=torch.int64)
         token_lens_B = torch.zeros(len(loaded), dtype=torch.int64)
         for position, (row, _) in enumerate(loaded):
@@ -106,6 +147,7 @@ class Loader:
             dropout_key=seeds.key("dropout", self._seed, step, spec.index),
             num_views=self._num_views,
             dropped=dropped,
+            keys=tuple(key for _, key in keys),
         )
 
     def prefetch(self, work: Iterable[Work]) -> Prefetch[Work, list[MicroBatch]]:
@@ -123,22 +165,36 @@ class Loader:
     def _bins(self) -> int:
         return self._log_mel.num_mel_bins
 
-    def _features(self, row: int, percent: int) -> torch.Tensor:
+    def _features(self, row: int, percent: int, epoch: int, key: int) -> torch.Tensor:
+        """Features as the utterance sounds in this pass over it; who takes them must not write to them."""
         kept = self.cache.get((row, percent))
-        if kept is not None:
+        if self._reverb is None and self._noise is None:
+            if kept is None:
+                kept = self._log_mel(self._waveform(row, percent))
+                self.cache.put((row, percent), kept)
             return kept
+        if kept is None:
+            kept = torch.from_numpy(self._waveform(row, percent))
+            self.cache.put((row, percent), kept)
+        x_N = kept.numpy()
+        if self._reverb is not None and self._reverb.drawn(epoch, key):
+            x_N = self._reverb.apply(x_N, epoch, key)
+        if self._noise is not None and self._noise.drawn(epoch, key):
+            x_N = self._noise.add(x_N, epoch, key)
+        return self._log_mel(x_N)
+
+    def _waveform(self, row: int, percent: int) -> audio.Samples:
+        """The utterance at 16 kHz, at its speed; raises :class:`AudioError`."""
         utterance = self._index.utterance(row)
         samples = audio.read(utterance.audio, utterance.channel, utterance.start, utterance.num)
-        expected = int(self._index.num_samples[row])
+        expected = self._index.samples_of(row)
         if len(samples) != expected:
             raise AudioError(
                 f"{utterance.audio}: it has changed since the corpus was prepared: {len(samples)} samples "
                 f"at 16 kHz instead of {expected}",
                 "Prepare the corpus again.",
             )
-        features_TF = self._log_mel(audio.perturb_speed(samples, percent))
-        self.cache.put((row, percent), features_TF)
-        return features_TF
+        return audio.perturb_speed(samples, percent)
 
 
 def recognition_features(

@@ -39,7 +39,8 @@ class PrepareSettings:
     """How a corpus is prepared. All of it but ``decode`` is part of what the corpus is."""
 
     tokens: str = "char"
-    """``char``, ``sentencepiece:SIZE``, or a folder whose tokens are used again."""
+    """``char``, ``char+FOLDER`` for those characters, too, ``sentencepiece:SIZE``, or a folder whose tokens
+    are used again."""
     seed: int = 1
     case: Case = "keep"
     dev_fraction: float = 0.05

@@ -22,6 +22,7 @@ from hocket.core import files
 from hocket.core.errors import CorpusError
 
 FILE, MODEL_FILE = "tokens.json", "tokens.model"
+_AND = "char+"
 
 
 class Tokens(ABC):
@@ -187,18 +188,28 @@ class PieceTokens(Tokens):
 
 
 def make(kind: str, texts: Iterable[str]) -> Tokens:
-    """Tokens of a kind as users write it: ``char``, or ``sentencepiece:SIZE``.
+    """Tokens of a kind as users write it: ``char``, ``char+FOLDER``, or ``sentencepiece:SIZE``.
 
+    ``char+FOLDER`` adds the characters that another prepared corpus has, so that the two can be mixed.
     Raises :class:`CorpusError` when there is no such kind.
     """
     name, _, size = kind.partition(":")
     if kind == CharTokens.kind:
         return CharTokens.train(texts)
+    if kind.startswith(_AND):
+        others = Tokens.load(Path(kind.removeprefix(_AND)))
+        if others.kind != CharTokens.kind:
+            raise CorpusError(
+                f"tokens {kind!r}: the tokens there are of kind {others.kind}",
+                "Name the folder alone to use its tokens as they are.",
+            )
+        return CharTokens.train([*texts, "".join(others.pieces)])
     if name == PieceTokens.kind and size.isdigit() and int(size) > 0:
         return PieceTokens.train(texts, int(size))
     raise CorpusError(
         f"tokens {kind!r}: not known",
-        "Say 'char', 'sentencepiece:SIZE' (such as sentencepiece:500), or a folder that has tokens.json.",
+        "Say 'char', 'char+FOLDER', 'sentencepiece:SIZE' (such as sentencepiece:500), or a folder that has "
+        "tokens.json.",
     )
 
 

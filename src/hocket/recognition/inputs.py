@@ -20,15 +20,10 @@ from typing import BinaryIO
 
 from hocket.core.errors import CorpusError, UsageError
 from hocket.corpus import manifest
+from hocket.corpus.audio import AUDIO_SUFFIXES
 from hocket.corpus.index import CorpusIndex
 from hocket.recognition import shards, tables
 from hocket.recognition.items import Item, ItemList
-
-AUDIO_SUFFIXES = (
-    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd"),
-    *(".sph", ".nist", ".caf", ".w64", ".rf64", ".voc"),
-)
-"""Endings by which audio is told in a folder; all are read by libsndfile."""
 
 DEFAULT_SPLIT = "test"
 

@@ -116,7 +116,7 @@ def cost(found: Found) -> CostModel:
         if _is_parakeet(found):
             return workload.cost(hf.read_config(found.folder))
         # Unknown in detail; a transformer of the usual shape: 20 ms frames, as many as base models do.
-        return workload.cost(ModelConfig(preset="large", vocab_size=32))
+        return workload.cost(ModelConfig.model_validate({"preset": "large", "vocab_size": 32}))
     return workload.cost(store.load_config(found.folder))
 
 

@@ -83,6 +83,9 @@ class RunInfo:
     checkpoints_failed: int
     stopped_early: str | None
     """Why the run ended before its last step, when validations brought nothing better."""
+    corpora: dict[str, dict[str, float]]
+    """Where several are mixed, of each: ``weight``, ``hours``, ``share`` of the audio of an epoch,
+    ``audio_seconds`` learnt from so far, and ``dev_wer`` of the last validation."""
     model_step: int | None
     """Steps done when the weights were what the model is, once the run has ended."""
     seconds_since_last_event: float | None
@@ -184,10 +187,24 @@ def summarize(record: RunRecord, now: float) -> RunInfo:
         last_checkpoint=_last_step(record.of_kind("checkpoint")),
         checkpoints_failed=len(record.of_kind("checkpoint_failed")),
         stopped_early=why_early(record.of_kind("early_stop")[-1]) if summary.get("stopped_early") else None,
+        corpora=_corpora(start, steps, validations),
         model_step=_maybe_int(summary.get("model_step")),
         seconds_since_last_event=None if record.last_time is None else max(0.0, now - record.last_time),
         weights_sha256=_maybe_str(summary.get("weights_sha256")),
     )
+
+
+def _corpora(
+    start: Event, steps: Sequence[Event], validations: Sequence[Event]
+) -> dict[str, dict[str, float]]:
+    found = {name: dict(told) for name, told in start.get("corpora", {}).items()}
+    for name, told in found.items():
+        frames = sum(int(step.get("frames_by_corpus", {}).get(name, 0)) for step in steps)
+        told["audio_seconds"] = frames * SECONDS_PER_FRAME
+        scores = validations[-1].get("by_corpus", {}).get(name) if validations else None
+        if scores is not None:
+            told["dev_wer"] = float(scores["wer"])
+    return found
 
 
 def why_early(stop: Event) -> str:

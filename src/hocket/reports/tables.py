@@ -70,6 +70,7 @@ def run(info: RunInfo) -> RenderableType:
         ("rate", _rate(info)),
         ("loss", _with(info.loss, number, " nats per token")),
         ("development WER", _dev_wer(info)),
+        *((f"corpus {name}", _of_corpus(told)) for name, told in info.corpora.items()),
         ("test WER", _with(info.wer, percent)),
         ("workers", _with(info.workers, str)),
         ("layout", info.layout),
@@ -190,6 +191,14 @@ def ceiling(info: RunInfo) -> str | None:
     rate = f"{number(info.matrix_rate / (1e12 if tera else 1e9))} {'T' if tera else 'G'}FLOP/s"
     on = workers(info.workers or 1)
     return f"{percent(info.matrix_share)}{computing}; plain matrix products on {on}: {rate}"
+
+
+def _of_corpus(told: Mapping[str, float]) -> str:
+    wer = f", development WER {percent(told['dev_wer'])}" if "dev_wer" in told else ""
+    return (
+        f"{duration(told['audio_seconds'])} learnt from, {percent(told['share'])} of the audio "
+        f"at weight {told['weight']:g}{wer}"
+    )
 
 
 def _state(info: RunInfo) -> str:

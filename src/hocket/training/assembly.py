@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from hocket.batching import BatchPlan
+from hocket.batching import BatchPlan, Part
 from hocket.batching.settings import CostSettings
 from hocket.comms.heartbeat import Heartbeat
 from hocket.comms.mesh import Mesh
@@ -16,8 +17,9 @@ from hocket.core.cost import CostModel
 from hocket.core.errors import CheckpointError, CorpusError
 from hocket.core.layout import Layout
 from hocket.core.protocols import Replica
-from hocket.corpus.index import CorpusIndex
+from hocket.corpus.audio import SAMPLE_RATE
 from hocket.corpus.loading import Loader
+from hocket.corpus.mixture import CorpusMixture, common_tokens
 from hocket.corpus.tokens import Tokens
 from hocket.hardware.device import describe
 from hocket.model import build, workload
@@ -57,8 +59,8 @@ def assemble(
     here = began
     replicas = mesh.along("dp_replicate")
     leads = replicas.rank == 0
-    tokens = Tokens.load(recipe.corpus)
-    index = CorpusIndex.open(recipe.corpus, "train")
+    tokens = common_tokens(recipe.corpora)
+    corpora = CorpusMixture.open(recipe.corpora, "train")
     config = recipe.model.with_tokens(tokens.vocab_size, recipe.features.num_mel_bins)
     model = build(config, recipe.seed)
     last = _last_checkpoint(folder, mesh) if resume else None
@@ -71,7 +73,11 @@ def assemble(
     recipe, cost = _settle_cost(recipe, folder, replica, workload.cost(config), mesh)
     began = clock.monotonic()
     plan = BatchPlan(
-        index, recipe.batch, cost, seed=recipe.seed, speed_percents=recipe.augment.speed_percents
+        [Part(member.index, member.weight, member.salt) for member in corpora.members],
+        recipe.batch,
+        cost,
+        seed=recipe.seed,
+        speed_percents=recipe.augment.speed_percents,
     )
     optimiser = make_optimiser(model, recipe.optimiser)
     sync = make_strategy(
@@ -80,7 +86,7 @@ def assemble(
     sync.attach(replica)
     average = make_average(replica.model, recipe.ema)
 
-    progress = Progress(fingerprint=plan.fingerprint(index.fingerprint))
+    progress = Progress(fingerprint=plan.fingerprint(corpora.fingerprint))
     starting.add("plan", clock.monotonic() - began)
     if last is not None:
         with starting.time("checkpoint"):
@@ -115,8 +121,9 @@ def assemble(
         folder=folder,
         communicator=replicas,
         plan=plan,
+        corpora=tuple(member.name for member in corpora.members),
         loader=Loader(
-            index,
+            corpora,
             tokens,
             recipe.features,
             recipe.augment,
@@ -148,7 +155,8 @@ def assemble(
         ema_decay=recipe.ema.decay,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         num_frozen=num_frozen,
-        num_utterances=len(index),
+        num_utterances=len(corpora),
+        corpora=_shares(corpora),
         matrix_rate=round(ceiling.matrix_rate),
         starting={part: round(value, 3) for part, value in starting.take().items()},
     )
@@ -166,26 +174,43 @@ def _validation(
     recipe: TrainRecipe, tokens: Tokens, cost: CostModel, mesh: Mesh, device: torch.device
 ) -> Validation | None:
     split = recipe.validation.split
-    if not (recipe.corpus / split).is_dir():
+    corpora = CorpusMixture.open(recipe.corpora, split, where_there=True)
+    if not len(corpora):
         if recipe.validation.every_steps or recipe.validation.takes_best:
+            folders = ", ".join(str(share.path) for share in recipe.corpora)
             raise CorpusError(
-                f"{recipe.corpus}: no split {split!r} to validate on",
+                f"{folders}: no split {split!r} to validate on",
                 "Prepare the corpus with one, or set validation.every_steps to 0 and take to last.",
             )
         return None
-    index = CorpusIndex.open(recipe.corpus, split)
-    if len(index) == 0:
-        return None
     return Validation(
-        index,
+        corpora,
         tokens,
-        Loader(index, tokens, recipe.features, None, recipe.seed, recipe.loading),
+        Loader(corpora, tokens, recipe.features, None, recipe.seed, recipe.loading),
         cost,
         mesh.along("dp_replicate"),
         batch_seconds=recipe.validation.batch_seconds,
         precision=recipe.precision,
         device=device,
     )
+
+
+def _shares(corpora: CorpusMixture) -> dict[str, dict[str, float]]:
+    """Of several corpora: how much there is of each, and how much of an epoch it is; nothing of one alone."""
+    if len(corpora.members) == 1:
+        return {}
+    samples = [int(member.index.num_samples.sum(dtype=np.int64)) for member in corpora.members]
+    hours = [each / (3600 * SAMPLE_RATE) for each in samples]
+    epoch = sum(there * member.weight for there, member in zip(hours, corpora.members, strict=True))
+    return {
+        member.name: {
+            "weight": member.weight,
+            "num_utterances": len(member.index),
+            "hours": round(there, 4),
+            "share": round(there * member.weight / epoch, 4),
+        }
+        for there, member in zip(hours, corpora.members, strict=True)
+    }
 
 
 def _settle_cost(

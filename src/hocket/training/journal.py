@@ -26,6 +26,9 @@ class Journal:
             for name in ("loss", "grad_norm", "lr", "wer", "cer", "padding", "imbalance"):
                 if name in fields:
                     self._board.add_scalar(f"{prefix}/{name}", fields[name], fields["step"])
+            for corpus, scores in fields.get("by_corpus", {}).items():
+                for name in ("loss", "wer", "cer"):
+                    self._board.add_scalar(f"{prefix}/{name}/{corpus}", scores[name], fields["step"])
 
     def close(self) -> None:
         """Flush and close both."""

@@ -19,7 +19,8 @@ from hocket.core import clock, events, files
 from hocket.core import recipe as recipes
 from hocket.core.errors import RecipeError, RunError, UsageError
 from hocket.core.events import Event
-from hocket.corpus.index import CorpusIndex
+from hocket.corpus import sounds
+from hocket.corpus.mixture import CorpusMixture, common_tokens
 from hocket.training import checkpoint_store
 from hocket.training.fine_tuning import Source
 from hocket.training.folder import RunFolder
@@ -88,16 +89,15 @@ def resolve(recipe: Path, overrides: Sequence[str], going: RunFolder | None = No
     """
     read = recipes.load(recipe, TrainRecipe, overrides)
     bases = (Path.cwd(), recipe.resolve().parent)
-    found = [
-        folder for base in bases if ((folder := (base / read.corpus).resolve()) / "corpus.json").exists()
-    ]
-    if not found:
-        raise RecipeError(
-            f"{recipe}: corpus: {read.corpus} is no prepared corpus",
-            f"Make one: hocket prepare SOURCE {read.corpus}",
-        )
-    settled: dict[str, Any] = {"corpus": found[0]}
-    CorpusIndex.open(found[0], "train")
+    shares = tuple(
+        share.model_copy(update={"path": _find_corpus(recipe, share.path, bases)}) for share in read.corpora
+    )
+    CorpusMixture.open(shares, "train")
+    common_tokens(shares)
+    settled: dict[str, Any] = {
+        "corpus": shares if isinstance(read.corpus, tuple) else shares[0].path,
+        "augment": sounds.settle(read.augment, bases),
+    }
     if read.init is not None and going is not None and _reached(going) >= 0:
         before = recipes.load(going.recipe, TrainRecipe)
         settled["init"] = before.init
@@ -109,6 +109,16 @@ def resolve(recipe: Path, overrides: Sequence[str], going: RunFolder | None = No
         if "model" not in read.model_fields_set:
             settled["model"] = source.config()
     return read.model_copy(update=settled)
+
+
+def _find_corpus(recipe: Path, named: Path, bases: Sequence[Path]) -> Path:
+    for base in bases:
+        folder = (base / named).resolve()
+        if (folder / "corpus.json").exists():
+            return folder
+    raise RecipeError(
+        f"{recipe}: corpus: {named} is no prepared corpus", f"Make one: hocket prepare SOURCE {named}"
+    )
 
 
 def start(folder: RunFolder, recipe: TrainRecipe, *, resume: bool) -> None:

@@ -27,6 +27,8 @@ class Progress:
     num_skipped: int = 0
     skipped_in_a_row: int = 0
     real_frames: int = 0
+    frames_by_corpus: dict[str, int] = field(default_factory=dict)
+    """Of real frames, where several corpora are mixed."""
     padded_frames: int = 0
     flops: float = 0.0
     """Operations of all steps on all workers, padding included."""
@@ -40,6 +42,8 @@ class Progress:
     """On the validation split, when these very weights were validated."""
     dev_loss: float | None = None
     """The same in nats per token."""
+    dev_by_corpus: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Loss, WER and CER of each corpus's part of the split, where several are mixed."""
     metric: float | None = None
     """The one of the two that the best is the best by."""
     validated: Validated = field(default_factory=Validated)
@@ -52,6 +56,11 @@ class Progress:
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if report.skipped else 0
         self.real_frames += batch.total_frames
         self.padded_frames += batch.padded_frames
+
+    def count_corpora(self, frames: dict[str, int]) -> None:
+        """One more step's frames by corpus."""
+        for name, value in frames.items():
+            self.frames_by_corpus[name] = self.frames_by_corpus.get(name, 0) + value
 
     def spend(self, seconds: dict[str, float], imbalance: float, flops: float, matrix_rate: float) -> None:
         """The seconds of one more step, by kind, its slowest rank over the mean rank, its operations."""
@@ -84,6 +93,11 @@ class Progress:
     def audio_seconds(self) -> float:
         """Audio learnt from, repetitions counted, after speed perturbation."""
         return self.real_frames * HOP / SAMPLE_RATE
+
+    @property
+    def audio_seconds_by_corpus(self) -> dict[str, float]:
+        """The same of each corpus, where several are mixed."""
+        return {name: frames * HOP / SAMPLE_RATE for name, frames in self.frames_by_corpus.items()}
 
     @property
     def padding(self) -> float:

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from hocket.batching import BatchSettings
 from hocket.core.recipe import Section
 from hocket.corpus.augment import AugmentSettings
 from hocket.corpus.features import FeatureSettings
 from hocket.corpus.loading import LoadingSettings
+from hocket.corpus.mixture import CorpusShare
 from hocket.model.config import ModelConfig
 from hocket.parallel.precision import Precision
 from hocket.sync import SyncSettings
 from hocket.training.averaging import EmaSettings
+
+
+def _one_or_several(value: object, validate: ValidatorFunctionWrapHandler) -> Path | tuple[CorpusShare, ...]:
+    if isinstance(value, list | tuple):
+        if not value:
+            raise ValueError("give at least one {path, weight}")
+        return _SHARES.validate_python(value)
+    if not isinstance(value, str | Path):
+        raise ValueError("give a folder, or a list of {path, weight}")
+    return Path(value)
+
+
+_SHARES = TypeAdapter(tuple[CorpusShare, ...])
+Corpora = Annotated[Path | tuple[CorpusShare, ...], WrapValidator(_one_or_several)]
 
 
 class OptimiserSettings(Section):
@@ -104,8 +119,8 @@ class FaultSettings(Section):
 class TrainRecipe(Section):
     """A training run. World size is no part of it."""
 
-    corpus: Path
-    """A folder made by ``hocket prepare``."""
+    corpus: Corpora
+    """A folder made by ``hocket prepare``, or several, each with a weight."""
 
     seed: int = Field(default=0, ge=0)
     steps: int | None = Field(default=None, ge=1)
@@ -151,6 +166,11 @@ class TrainRecipe(Section):
                 "the model of the best validation comes from its checkpoint: keep_best must be 1"
             )
         return self
+
+    @property
+    def corpora(self) -> tuple[CorpusShare, ...]:
+        """Every corpus, also the only one."""
+        return self.corpus if isinstance(self.corpus, tuple) else (CorpusShare(path=self.corpus),)
 
     def num_steps(self, steps_per_epoch: int) -> int:
         """Optimiser steps of the whole run."""

@@ -26,6 +26,7 @@ class _Taken:
     step: int
     wer: float | None
     loss: float | None
+    by_corpus: dict[str, dict[str, float]]
 
 
 def write_result(trainer: Trainer) -> dict[str, Any]:
@@ -38,10 +39,15 @@ def write_result(trainer: Trainer) -> dict[str, Any]:
     assert isinstance(model, FastConformerCTC)
     taken = _best(trainer) if recipe.validation.takes_best else _last(trainer)
     model.load_state_dict(taken.weights)
-    longest = int(CorpusIndex.open(recipe.corpus, "train").num_samples.max()) / SAMPLE_RATE
-    extra = {"features": recipe.features.model_dump(mode="json"), "longest_seconds": round(longest, 3)}
+    longest = max(
+        int(CorpusIndex.open(corpus.path, "train").num_samples.max()) for corpus in recipe.corpora
+    )
+    extra = {
+        "features": recipe.features.model_dump(mode="json"),
+        "longest_seconds": round(longest / SAMPLE_RATE, 3),
+    }
     store.save(trainer.folder.model, model, extra)
-    Tokens.load(recipe.corpus).save(trainer.folder.model)
+    Tokens.load(recipe.corpora[0].path).save(trainer.folder.model)
     wall = progress.wall_seconds
     summary = {
         "steps": progress.step,
@@ -54,6 +60,9 @@ def write_result(trainer: Trainer) -> dict[str, Any]:
         "ema_decay": recipe.ema.decay,
         "wall_seconds": round(wall, 3),
         "audio_seconds": round(progress.audio_seconds, 3),
+        "audio_seconds_by_corpus": {
+            name: round(value, 3) for name, value in progress.audio_seconds_by_corpus.items()
+        },
         "audio_per_second": round(progress.audio_seconds / wall, 3) if wall > 0 else 0.0,
         "padding": round(progress.padding, 6),
         "imbalance": round(progress.imbalance, 6),
@@ -65,6 +74,7 @@ def write_result(trainer: Trainer) -> dict[str, Any]:
         "num_skipped": progress.num_skipped,
         "dev_wer": taken.wer,
         "dev_loss": taken.loss,
+        "dev_by_corpus": taken.by_corpus,
         "weights_sha256": store.weights_sha256(model),
     }
     files.write_json(trainer.folder.summary, summary)
@@ -75,7 +85,7 @@ def _last(trainer: Trainer) -> _Taken:
     with trainer.average.in_place():
         weights = {name: value.clone() for name, value in trainer.replica.model.state_dict().items()}
     progress = trainer.progress
-    return _Taken(weights, progress.step, progress.wer, progress.dev_loss)
+    return _Taken(weights, progress.step, progress.wer, progress.dev_loss, progress.dev_by_corpus)
 
 
 def _best(trainer: Trainer) -> _Taken:
@@ -98,4 +108,4 @@ def _best(trainer: Trainer) -> _Taken:
         for name in trainer.replica.model.state_dict()
     }
     then = checkpoint_store.read_progress(folder)
-    return _Taken(weights, step, then["wer"], then["dev_loss"])
+    return _Taken(weights, step, then["wer"], then["dev_loss"], then["dev_by_corpus"])

@@ -13,7 +13,7 @@ from hocket.batching import BatchPlan, assign, imbalance
 from hocket.comms.communicator import Communicator
 from hocket.comms.heartbeat import WAITING, Heartbeat
 from hocket.comms.supervision import on_signals
-from hocket.core import clock, seeds
+from hocket.core import clock
 from hocket.core.errors import RunError
 from hocket.core.protocols import PendingReport, RankPart, Replica, SyncStrategy, utterance_digest
 from hocket.core.work import GlobalBatch, MicroBatch
@@ -47,6 +47,7 @@ class Trainer:
     folder: RunFolder
     communicator: Communicator
     plan: BatchPlan
+    corpora: tuple[str, ...]
     loader: Loader
     replica: Replica
     sync: SyncStrategy
@@ -113,7 +114,7 @@ class Trainer:
             results=results,
             busy_seconds=watch.seconds["data"] + watch.seconds["compute"],
             num_dropped=self._list_dropped(batch, micro_batches),
-            utterances=utterance_digest([seeds.key("utterance", i) for m in micro_batches for i in m.ids]),
+            utterances=utterance_digest([key for m in micro_batches for key in m.keys]),
             stop=self._asked_to_stop or self.folder.stop.exists(),
         )
         self.heartbeat.beat(WAITING)
@@ -133,6 +134,8 @@ class Trainer:
             report = taken.report.result()
         progress = self.progress
         progress.count(batch, report)
+        frames = self._frames_by_corpus(batch)
+        progress.count_corpora(frames)
         if report.num_dropped == 0 and report.utterances != self.plan.digest(batch):
             raise RuntimeError(f"step {batch.step} did not learn from exactly the utterances of its plan")
 
@@ -158,6 +161,7 @@ class Trainer:
             lr=self._learning_rate(batch.step),
             num_frames=batch.total_frames,
             num_utterances=batch.num_utterances,
+            **({"frames_by_corpus": frames} if frames else {}),
             seconds={kind: round(value, 6) for kind, value in seconds.items()},
             busy=[round(value, 6) for value in report.busy_seconds],
             padding=round(1 - batch.total_frames / max(1, batch.padded_frames), 6),
@@ -178,6 +182,7 @@ class Trainer:
         """Between two steps: validate and save what is due."""
         progress = self.progress
         progress.wer = progress.dev_loss = progress.metric = None
+        progress.dev_by_corpus = {}
         best = False
         if self.validation is not None and self._validates(step) and not stop:
             self.heartbeat.beat("validating")
@@ -193,6 +198,7 @@ class Trainer:
         """Record a validation, and whether it was in vain; True when it is the best so far."""
         settings, progress = self.recipe.validation, self.progress
         progress.wer, progress.dev_loss = found.wer, found.loss
+        progress.dev_by_corpus = {name: asdict(part) for name, part in found.by_corpus.items()}
         progress.metric = found.wer if settings.metric == "wer" else found.loss
         best = progress.validated.look(step, progress.metric, settings.min_delta)
         self.journal.write("validation", step=step, **asdict(found), best=best)
@@ -219,6 +225,12 @@ class Trainer:
             shares = assign([m.cost for m in batch.micro_batches], self.communicator.world_size)
             mine = [batch.micro_batches[position] for position in shares[self.communicator.rank]]
             yield mine, batch.epoch, step
+
+    def _frames_by_corpus(self, batch: GlobalBatch) -> dict[str, int]:
+        """Of several corpora; nothing of one alone."""
+        if len(self.corpora) == 1:
+            return {}
+        return dict(zip(self.corpora, self.plan.frames_by_corpus(batch), strict=True))
 
     def _learning_rate(self, step: int) -> float:
         return learning_rate(self.recipe.optimiser, step, self.num_steps)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from hocket.core.work import MicroBatchSpec
 from hocket.corpus.features import HOP
 from hocket.corpus.index import CorpusIndex
 from hocket.corpus.loading import Loader
+from hocket.corpus.mixture import CorpusMixture
 from hocket.corpus.tokens import Tokens
 from hocket.decoding import greedy
 from hocket.decoding.wer import edits
@@ -27,8 +30,8 @@ validation on any number of workers."""
 
 
 @dataclass(frozen=True)
-class ValidationReport:
-    """Means over the split; bit for bit the same on every rank, and for any number of them."""
+class Scores:
+    """Means over some utterances; bit for bit the same on every rank, and for any number of them."""
 
     loss: float
     """Nats per token, over the utterances that CTC can align."""
@@ -36,13 +39,32 @@ class ValidationReport:
     cer: float
     num_utterances: int
 
+    @classmethod
+    def of(cls, sums: Sequence[int]) -> Self:
+        """From the sums that :meth:`Validation.run` makes."""
+        loss, num_tokens, word_errors, words, char_errors, chars, utterances = sums
+        return cls(
+            loss=loss * 2.0**-LOSS_BITS / max(num_tokens, 1),
+            wer=word_errors / max(words, 1),
+            cer=char_errors / max(chars, 1),
+            num_utterances=utterances,
+        )
+
+
+@dataclass(frozen=True)
+class ValidationReport(Scores):
+    """Of the whole split: every utterance counts alike, of whatever corpus."""
+
+    by_corpus: dict[str, Scores] = field(default_factory=dict)
+    """Of each corpus's part, where several are mixed."""
+
 
 class Validation:
-    """One split, cut once; every call runs all of it."""
+    """One split of one corpus or some, each cut once and all dealt together; every call runs all of it."""
 
     def __init__(
         self,
-        index: CorpusIndex,
+        corpora: CorpusMixture,
         tokens: Tokens,
         loader: Loader,
         cost: CostModel,
@@ -52,43 +74,33 @@ class Validation:
         precision: Precision,
         device: torch.device,
     ) -> None:
-        self._index, self._tokens, self._loader, self._communicator = index, tokens, loader, communicator
+        self._corpora, self._tokens, self._loader, self._communicator = corpora, tokens, loader, communicator
         self._precision, self._device = precision, device
-        frames = np.asarray(index.num_samples) // HOP
-        num_tokens = np.asarray(index.num_tokens).astype(np.int64)
-        parts = cut_by_budget(frames, int(batch_seconds * 100))
         specs = [
-            MicroBatchSpec(
-                index=number,
-                rows=rows,
-                speed_percent=np.full(len(rows), 100),
-                num_frames=int(frames[rows].max()),
-                num_tokens=int(num_tokens[rows].max()),
-                total_frames=int(frames[rows].sum()),
-                total_tokens=int(num_tokens[rows].sum()),
-                cost=float(cost.micro_batch(len(rows), int(frames[rows].max()))),
+            (number, spec)
+            for number, member in enumerate(corpora.members)
+            for spec in _cut(
+                member.index, corpora.ends[number] - len(member.index), int(batch_seconds * 100), cost
             )
-            for number, rows in enumerate(parts)
         ]
-        shares = assign([spec.cost for spec in specs], communicator.world_size)
+        shares = assign([spec.cost for _, spec in specs], communicator.world_size)
         self._mine = [specs[number] for number in shares[communicator.rank]]
 
     @torch.no_grad()
     def run(self, model: torch.nn.Module) -> ValidationReport:
         """Recognise the split with the weights as they are. Every rank must call."""
         model.eval()
-        sums = torch.zeros(7, dtype=torch.int64, device=self._device)
-        for spec in self._mine:
-            sums += torch.tensor(self._count(model, spec), device=self._device)
+        names = [member.name for member in self._corpora.members]
+        sums = torch.zeros((len(names), 7), dtype=torch.int64, device=self._device)
+        for number, spec in self._mine:
+            sums[number] += torch.tensor(self._count(model, spec), device=self._device)
         model.train()
         self._communicator.all_reduce(sums).wait()
-        loss, num_tokens, word_errors, words, char_errors, chars, utterances = sums.tolist()
-        return ValidationReport(
-            loss=loss * 2.0**-LOSS_BITS / max(num_tokens, 1),
-            wer=word_errors / max(words, 1),
-            cer=char_errors / max(chars, 1),
-            num_utterances=utterances,
-        )
+        whole = ValidationReport.of(sums.sum(0).tolist())
+        if len(names) == 1:
+            return whole
+        parts = {name: Scores.of(part) for name, part in zip(names, sums.tolist(), strict=True)}
+        return replace(whole, by_corpus=parts)
 
     def _count(self, model: torch.nn.Module, spec: MicroBatchSpec) -> list[int]:
         batch = self._loader.load(spec, 0, 0).to(self._device)
@@ -104,7 +116,8 @@ class Validation:
             *[0] * 5,
         ]
         left_out = {utterance for utterance, _ in batch.dropped}
-        texts = [self._index.utterance(row).text for row in spec.rows if self._index.id(row) not in left_out]
+        rows = [row for row in spec.rows.tolist() if self._corpora.id(row) not in left_out]
+        texts = [self._corpora.utterance(row).text for row in rows]
         for ref, ids in zip(texts, greedy(logits_BTV, lens_B, self._tokens.blank), strict=True):
             ref_words, hyp_words = ref.split(), self._tokens.decode(ids).split()
             counts[2] += edits(ref_words, hyp_words).errors
@@ -113,3 +126,21 @@ class Validation:
             counts[5] += len(" ".join(ref_words))
             counts[6] += 1
         return counts
+
+
+def _cut(index: CorpusIndex, first_row: int, max_frames: int, cost: CostModel) -> Iterator[MicroBatchSpec]:
+    """A split in micro-batches; ``first_row`` is where its rows begin among those of all corpora."""
+    frames = np.asarray(index.num_samples) // HOP
+    num_tokens = np.asarray(index.num_tokens).astype(np.int64)
+    for number, rows in enumerate(cut_by_budget(frames, max_frames)):
+        longest = int(frames[rows].max())
+        yield MicroBatchSpec(
+            index=number,
+            rows=rows + first_row,
+            speed_percent=np.full(len(rows), 100),
+            num_frames=longest,
+            num_tokens=int(num_tokens[rows].max()),
+            total_frames=int(frames[rows].sum()),
+            total_tokens=int(num_tokens[rows].sum()),
+            cost=float(cost.micro_batch(len(rows), longest)),
+        )
