@@ -204,9 +204,7 @@ def _extent(path: Path, info: AudioInfo, channel: int | None, start: int, num: i
     return left
 
 
-def _blocks(
-    path: Path, file: soundfile.SoundFile, start: int, num: int, length: int = _BLOCK
-) -> _Blocks:
+def _blocks(path: Path, file: soundfile.SoundFile, start: int, num: int, length: int = _BLOCK) -> _Blocks:
     try:
         if start:
             file.seek(start)

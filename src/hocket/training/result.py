@@ -39,9 +39,7 @@ def write_result(trainer: Trainer) -> dict[str, Any]:
     assert isinstance(model, FastConformerCTC)
     taken = _best(trainer) if recipe.validation.takes_best else _last(trainer)
     model.load_state_dict(taken.weights)
-    longest = max(
-        int(CorpusIndex.open(corpus.path, "train").num_samples.max()) for corpus in recipe.corpora
-    )
+    longest = max(int(CorpusIndex.open(corpus.path, "train").num_samples.max()) for corpus in recipe.corpora)
     extra = {
         "features": recipe.features.model_dump(mode="json"),
         "longest_seconds": round(longest / SAMPLE_RATE, 3),
