@@ -40,7 +40,7 @@ RECIPE = Path(__file__).parent.parent.parent / "recipes" / "an4.yaml"
 SYNTHETIC = "synthetic:utterances=1200"
 SPLIT = "train"
 WARMUP_STEPS = 20
-"""Of a training, after the first step: kernels are prepared, loading is ahead."""
+"""Of a training, not counted: kernels are prepared, loading gets ahead."""
 
 
 @dataclass(frozen=True)
@@ -84,25 +84,25 @@ def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
 class Training:
     """Trainings of the same recipe; the steps are chosen to last long enough."""
 
-    def __init__(self, corpus: Path, recipe: Path, scratch: Path) -> None:
-        self._corpus, self._recipe, self._scratch = corpus, recipe, scratch
+    def __init__(self, corpus: Path, recipe: Path, scratch: Path, warmup: int = WARMUP_STEPS) -> None:
+        self._corpus, self._recipe, self._scratch, self._warmup = corpus, recipe, scratch, warmup
         self._count = 0
         self._steps = 0
 
     def calibrate(self, seconds: float) -> Path:
         """Choose the steps of one worker; the run folder of this training, with a model in it."""
-        (run,), begun = self._train([1], 2 * WARMUP_STEPS)
+        (run,), begun = self._train([1], 2 * self._warmup + 6)
         ends, _frames = _timeline(run)
-        per_step = (ends[-1] - ends[WARMUP_STEPS]) / (len(ends) - 1 - WARMUP_STEPS)
-        self._steps = WARMUP_STEPS + 2 + math.ceil(seconds / per_step)
+        per_step = (ends[-1] - ends[self._warmup]) / (len(ends) - 1 - self._warmup)
+        self._steps = self._warmup + 2 + math.ceil(seconds / per_step)
         _tell(f"training: {per_step:.3f} s a step; first one after {ends[0] - begun:.1f} s")
         return run
 
     def measure(self, workers: Sequence[int]) -> Outcome:
         """Trainings of so many workers each, at the same time."""
-        runs, begun = self._train(workers, WARMUP_STEPS + max(workers) * (self._steps - WARMUP_STEPS))
+        runs, begun = self._train(workers, self._warmup + max(workers) * (self._steps - self._warmup))
         timelines = [_timeline(run) for run in runs]
-        first = max(ends[WARMUP_STEPS] for ends, _ in timelines)
+        first = max(ends[self._warmup] for ends, _ in timelines)
         last = min(ends[-1] for ends, _ in timelines)
         speeds = []
         for ends, frames in timelines:
@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     if asked.quick:
-        asked.seconds, asked.rounds = 5.0, 1
+        asked.seconds, asked.rounds = 1.0, 1
     parts = {}
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
@@ -252,7 +252,7 @@ def main() -> None:
         if corpus is None:
             corpus = scratch / "synthetic"
             finish(start("prepare", SYNTHETIC, str(corpus)))
-        training = Training(corpus.absolute(), asked.recipe, scratch)
+        training = Training(corpus.absolute(), asked.recipe, scratch, 2 if asked.quick else WARMUP_STEPS)
         run = training.calibrate(asked.seconds)
         if "training" in asked.part:
             parts["training"] = rounds("training", training.measure, asked.rounds)

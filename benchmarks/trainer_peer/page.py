@@ -91,7 +91,8 @@ def _speed(row: Row) -> str:
 def _ceiling(row: Row) -> str:
     ours, theirs = (_median(side, lambda r: r.flops) / row.matrix_rate for side in (row.ours, row.theirs))
     return (
-        f"| {row.case.preset} | {row.case.precision} | {row.matrix_rate / 1e9:.0f} | {ours:.0%} | {theirs:.0%} "
+        f"| {row.case.preset} | {row.case.precision} | {row.matrix_rate / 1e9:.0f} "
+        f"| {ours:.0%} | {theirs:.0%} "
         f"| {_median(row.ours, lambda r: r.padding):.1%} | {_median(row.theirs, lambda r: r.padding):.1%} |"
     )
 

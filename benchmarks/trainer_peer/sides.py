@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,8 @@ from hocket.training.recipe import TrainRecipe
 
 PROCESSES = 2
 LR, WARMUP_STEPS, BETAS, WEIGHT_DECAY, MAX_GRAD_NORM, SEED = 5e-4, 20, (0.9, 0.98), 1e-2, 5.0, 1
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+"""What :mod:`hocket.hardware.memory` sets, as glibc reads it from the environment."""
 Shape = tuple[int, int]
 """Utterances and padded feature frames of a micro-batch."""
 
@@ -119,11 +121,8 @@ def run_hocket(case: Case, part: Part, folder: Path) -> Result:
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     begun = time.time()
     run = folder / "run"
-    _run(
-        [sys.executable, "-m", "hocket", "train", str(folder / "recipe.yaml"), "--run", str(run)]
-        + ["--workers", str(PROCESSES), "--json"],
-        folder,
-    )
+    words = ["train", str(folder / "recipe.yaml"), "--run", str(run), "--workers", str(PROCESSES), "--json"]
+    _run([sys.executable, "-m", "hocket", *words], folder)
     settings = TrainRecipe.model_validate(recipe)
     index = CorpusIndex.open(part.folder, "train")
     plan = BatchPlan(
@@ -147,8 +146,8 @@ def run_hocket(case: Case, part: Part, folder: Path) -> Result:
     return Result(config, begun, tuple(steps), case.warmup)
 
 
-def run_peer(case: Case, part: Part, folder: Path, loader_workers: int) -> Result:
-    """Train with ``transformers.Trainer``."""
+def run_peer(case: Case, part: Part, folder: Path, loader_workers: int, keeps_memory: bool) -> Result:
+    """Train with ``transformers.Trainer``; with ``keeps_memory`` its C library is told what hocket tells."""
     folder.mkdir(parents=True)
     config = case.model(part.vocab_size)
     job = Job(
@@ -168,11 +167,9 @@ def run_peer(case: Case, part: Part, folder: Path, loader_workers: int) -> Resul
     path = folder / "job.json"
     path.write_text(json.dumps(asdict(job)), encoding="utf-8")
     begun = time.time()
-    _run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        + ["--nproc-per-node", str(PROCESSES), str(Path(__file__).with_name("rank.py")), str(path)],
-        folder,
-    )
+    script = str(Path(__file__).with_name("rank.py"))
+    words = ["--standalone", "--nproc-per-node", str(PROCESSES), script, str(path)]
+    _run([sys.executable, "-m", "torch.distributed.run", *words], folder, KEEP_MEMORY if keeps_memory else {})
     ranks = [json.loads(Path(f"{path}.{rank}.json").read_text())["steps"] for rank in range(PROCESSES)]
     steps = []
     for rows in zip(*ranks, strict=True):
@@ -230,10 +227,11 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-def _run(command: list[str], folder: Path) -> None:
+def _run(command: list[str], folder: Path, more: Mapping[str, str] | None = None) -> None:
     """Run to the end; what was said is in ``folder/log.txt``, and shown when it failed."""
+    environment = {**_environment(), **(more or {})}
     done = subprocess.run(
-        command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     (folder / "log.txt").write_text(done.stdout, encoding="utf-8")
     if done.returncode != 0:
