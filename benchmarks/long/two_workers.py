@@ -76,7 +76,7 @@ def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
     """Its answer."""
     out, err = process.communicate()
     if process.returncode != 0:
-        raise RuntimeError(f"{process.args}:\n{out}{err}")
+        raise RuntimeError(f"{process.args!r}:\n{out}{err}")
     answer: dict[str, Any] = json.loads(out)
     return answer
 

@@ -40,4 +40,5 @@ def parakeet(config: ModelConfig) -> transformers.PreTrainedModel:
         encoder_config=encoder,
         ctc_loss_reduction="sum",
     )
-    return transformers.ParakeetForCTC(whole).train()
+    model: transformers.PreTrainedModel = transformers.ParakeetForCTC(whole).train()
+    return model

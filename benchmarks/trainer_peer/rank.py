@@ -101,7 +101,8 @@ class PerToken(transformers.Trainer):
                 "padded_to": mask_BT.shape[1],
             }
         )
-        return loss * self.args.world_size / num_items_in_batch
+        per_token: Tensor = loss * self.args.world_size / num_items_in_batch
+        return per_token
 
 
 class Clock(transformers.TrainerCallback):

@@ -87,8 +87,9 @@ class Filling:
 
     def _hook(self, index: int, view: torch.Tensor) -> Callable[[torch.Tensor], None]:
         def ready(parameter: torch.Tensor) -> None:
-            if parameter.grad is not view:
-                parameter.grad = view.copy_(parameter.grad)
+            grad = parameter.grad
+            if grad is not None and grad is not view:
+                parameter.grad = view.copy_(grad)
             if self._tell is None:
                 return
             self._missing[index] -= 1
