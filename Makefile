@@ -56,8 +56,8 @@ format: $(VENV)/.ready-dev ## Format the code and fix what can be fixed safely
 bench: $(VENV)/.ready-dev ## Run the short benchmarks: benchmarks/*.py
 	@for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-bench-long: bench ## Run all benchmarks: benchmarks/long/*.py as well
-	@for script in $(wildcard benchmarks/long/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench-long: bench ## Run all benchmarks: benchmarks/long/*.py and benchmarks/trainer_peer as well
+	@for script in $(wildcard benchmarks/long/*.py) benchmarks/trainer_peer; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 constraints: $(VENV)/.ready-dev ## Write constraints.txt anew from what is installed
 	@sed -n '/^#/p' constraints.txt > constraints.new

@@ -40,8 +40,11 @@ def _bucket(index: int, group: list[tuple[str, torch.nn.Parameter]]) -> GradBuck
     return bucket
 
 
-class Readiness:
-    """Tells when buckets are complete, in their order, as the backward pass goes.
+class Filling:
+    """Fills buckets as the backward pass goes, and tells when they are complete, in their order.
+
+    The first gradients after :meth:`discard` are copied into the buffers and later ones added: nothing is
+    cleared beforehand, nor read to be added to zeros.
 
     A bucket is handed out only after all before it, so that every rank sends in the same order even
     when parameters became ready in another.
@@ -52,11 +55,24 @@ class Readiness:
         self._missing: list[int] = []
         self._next = 0
         self._tell: Callable[[GradBucket], None] | None = None
+        self._views: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
         for bucket in buckets:
-            for parameter in bucket.parameters:
+            for parameter, (_, view) in zip(bucket.parameters, bucket.views(bucket.flat), strict=True):
+                self._views.append((parameter, view))
                 parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
-                    self._hook(bucket.index)
+                    self._hook(bucket.index, view)
                 )
+
+    def discard(self) -> None:
+        """What the buckets hold counts no longer; :meth:`complete` must follow."""
+        for parameter, _ in self._views:
+            parameter.grad = None
+
+    def complete(self) -> None:
+        """After a backward pass: clear the gradients of parameters that took no part in any."""
+        for parameter, view in self._views:
+            if parameter.grad is None:
+                parameter.grad = view.zero_()
 
     def watch(self, tell: Callable[[GradBucket], None]) -> None:
         """From now to :meth:`finish`, call ``tell`` for every bucket once."""
@@ -69,8 +85,11 @@ class Readiness:
             self._hand_out()
         self._tell = None
 
-    def _hook(self, index: int) -> Callable[[torch.Tensor], None]:
-        def ready(_parameter: torch.Tensor) -> None:
+    def _hook(self, index: int, view: torch.Tensor) -> Callable[[torch.Tensor], None]:
+        def ready(parameter: torch.Tensor) -> None:
+            grad = parameter.grad
+            if grad is not None and grad is not view:
+                parameter.grad = view.copy_(grad)
             if self._tell is None:
                 return
             self._missing[index] -= 1

@@ -8,7 +8,7 @@ import torch
 
 from hocket.core.protocols import GradBucket, MicroBatchResult
 from hocket.core.work import MicroBatch
-from hocket.parallel.buckets import Readiness, make_buckets
+from hocket.parallel.buckets import Filling, make_buckets
 from hocket.parallel.precision import Precision, autocast
 
 
@@ -20,7 +20,7 @@ class WholeReplica:
     ) -> None:
         self.model, self.device, self._precision = model, device, precision
         self.buckets: list[GradBucket] = make_buckets(model.named_parameters(), bucket_mb)
-        self._readiness = Readiness(self.buckets)
+        self._filling = Filling(self.buckets)
 
     def forward_backward(
         self,
@@ -30,26 +30,28 @@ class WholeReplica:
         on_micro_batch: Callable[[int], None] | None = None,
     ) -> list[MicroBatchResult]:
         """See :class:`hocket.core.protocols.Replica`. A micro-batch without utterances adds nothing."""
-        self.zero_grad()
         results: list[MicroBatchResult] = []
         last = max((p for p, m in enumerate(micro_batches) if len(m.ids)), default=-1)
         for position, micro_batch in enumerate(micro_batches):
             if not micro_batch.ids:
                 continue
-            if on_micro_batch is not None and results:
-                self.zero_grad()
+            if on_micro_batch is not None or not results:
+                self._filling.discard()
             if on_bucket is not None and position == last:
-                self._readiness.watch(on_bucket)
+                self._filling.watch(on_bucket)
             with autocast(self._precision, self.device):
                 loss: torch.Tensor = self.model.loss(micro_batch.to(self.device))  # type: ignore[operator]
             loss.backward()  # type: ignore[no-untyped-call]
+            self._filling.complete()
             results.append(MicroBatchResult(micro_batch.index, loss.detach()))
             if on_micro_batch is not None:
                 on_micro_batch(position)
+        if not results:
+            self.zero_grad()
         if on_bucket is not None:
             if last < 0:
-                self._readiness.watch(on_bucket)
-            self._readiness.finish()
+                self._filling.watch(on_bucket)
+            self._filling.finish()
         return results
 
     def zero_grad(self) -> None:
