@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import torch
 
-from hocket.core.work import GlobalBatch, MicroBatch
+from hocket.core.work import GlobalBatch, MicroBatch, MicroBatchSpec
 
 
 @dataclass
@@ -166,4 +166,91 @@ class SyncStrategy(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up :meth:`state_dict` again, possibly on another number of workers."""
+        ...
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A part of a step that one worker computes on its own: some of the global batch's micro-batches."""
+
+    batch: GlobalBatch
+    number: int
+    """Which part of the step: from 0 to ``num_parts - 1``."""
+    num_parts: int
+    micro_batches: tuple[MicroBatchSpec, ...]
+    lr: float
+    """Learning rate of the step."""
+    generation: int = 0
+    """Raised when the run went back to a checkpoint: what was leased before counts no more."""
+    completed: int = 0
+    """Steps before this one are complete, on all workers."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of this part."""
+        return sum(micro_batch.total_tokens for micro_batch in self.micro_batches)
+
+    @property
+    def share(self) -> float:
+        """This part of the step: 0 to 1."""
+        return len(self.micro_batches) / len(self.batch.micro_batches)
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What became of a lease's gradient."""
+
+    grad_norm: float
+    """Norm of this part's gradient per token, before clipping."""
+    staleness: int
+    """Updates made by others between taking the weights and adding this gradient."""
+    skipped: bool = False
+    """True when its loss or gradient was not finite: it was left out."""
+
+
+class LeasedStrategy(Protocol):
+    """How a worker that computes leases, at its own pace, takes part in the learning.
+
+    The counterpart of :class:`SyncStrategy` where workers do not take steps together: no call here is
+    a collective, and whoever is gone is not waited for.
+    """
+
+    def attach(self, replica: Replica) -> None:
+        """Take over the replica's weights; called once."""
+        ...
+
+    def join(self, facts: dict[str, Any]) -> None:
+        """What the supervisor says of the others: at the start, and whenever something changed."""
+        ...
+
+    def prepare(self, lease: Lease) -> None:
+        """Bring the replica's weights to what this lease is to be computed with."""
+        ...
+
+    def contribute(self, lease: Lease, results: Sequence[MicroBatchResult]) -> Contribution:
+        """Add the gradient in the replica's buckets to what all learn. On return it counts."""
+        ...
+
+    def rest(self) -> None:
+        """Nothing is leased for now: hand over what is still kept back, and keep still."""
+        ...
+
+    def give(self) -> tuple[list[torch.Tensor], float]:
+        """This worker's state for an average of all: flat vectors, and steps of its optimiser."""
+        ...
+
+    def take(self, tensors: Sequence[torch.Tensor], num_updates: float) -> None:
+        """The state that all workers begin with, or go on with."""
+        ...
+
+    def refresh(self) -> None:
+        """At a consistent point: bring the replica to the weights that all agree on."""
+        ...
+
+    def tell(self) -> dict[str, float]:
+        """Counts of this worker for the events: bytes sent and received, exchanges."""
+        ...
+
+    def close(self) -> None:
+        """End all lines."""
         ...

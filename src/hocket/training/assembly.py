@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from hocket.batching import BatchPlan
 from hocket.batching.settings import CostSettings
+from hocket.comms.communicator import Communicator
 from hocket.comms.heartbeat import Heartbeat
 from hocket.comms.mesh import Mesh
 from hocket.core import events, files
@@ -21,6 +23,8 @@ from hocket.corpus.loading import Loader
 from hocket.corpus.tokens import Tokens
 from hocket.hardware.device import describe
 from hocket.model import build, workload
+from hocket.model.config import ModelConfig
+from hocket.model.ctc import FastConformerCTC
 from hocket.parallel import apply
 from hocket.planning.fit import fit_cost
 from hocket.sync import make_strategy
@@ -50,13 +54,8 @@ def assemble(
     leads = replicas.rank == 0
     tokens = Tokens.load(recipe.corpus)
     index = CorpusIndex.open(recipe.corpus, "train")
-    config = recipe.model.with_tokens(tokens.vocab_size, recipe.features.num_mel_bins)
-    model = build(config, recipe.seed)
     last = _last_checkpoint(folder, mesh) if resume else None
-    begun_with = None
-    if recipe.init is not None and last is None:
-        begun_with = Source.find(recipe.init, [Path.cwd()]).take_over(model, tokens)
-    num_frozen = freeze(model, recipe.freeze)
+    model, config, begun_with, num_frozen = make_model(recipe, tokens, fresh=last is None)
     replica = apply(model, mesh.layout, device, precision=recipe.precision, bucket_mb=recipe.sync.bucket_mb)
     recipe, cost = _settle_cost(recipe, folder, replica, workload.cost(config), mesh)
     plan = BatchPlan(
@@ -96,7 +95,7 @@ def assemble(
         replica=replica,
         sync=sync,
         optimiser=optimiser,
-        validation=_validation(recipe, tokens, cost, mesh, device),
+        validation=make_validation(recipe, tokens, cost, replicas, device),
         checkpointer=Checkpointer(folder.checkpoints, recipe.checkpoint, on_checkpoint),
         journal=journal,
         heartbeat=heartbeat,
@@ -127,9 +126,26 @@ def data_parallel(world_size: int) -> Layout:
     return Layout(dp_replicate=world_size)
 
 
-def _validation(
-    recipe: TrainRecipe, tokens: Tokens, cost: CostModel, mesh: Mesh, device: torch.device
+def make_model(
+    recipe: TrainRecipe, tokens: Tokens, *, fresh: bool
+) -> tuple[FastConformerCTC, ModelConfig, dict[str, Any] | None, int]:
+    """The model, its full settings, what it begins with (when ``fresh``), and how much of it is frozen."""
+    config = recipe.model.with_tokens(tokens.vocab_size, recipe.features.num_mel_bins)
+    model = build(config, recipe.seed)
+    begun_with = None
+    if recipe.init is not None and fresh:
+        begun_with = Source.find(recipe.init, [Path.cwd()]).take_over(model, tokens)
+    return model, config, begun_with, freeze(model, recipe.freeze)
+
+
+def make_validation(
+    recipe: TrainRecipe,
+    tokens: Tokens,
+    cost: CostModel,
+    communicator: Communicator | None,
+    device: torch.device,
 ) -> Validation | None:
+    """The validation of a recipe; None when there is nothing to validate on."""
     split = recipe.validation.split
     if not (recipe.corpus / split).is_dir():
         if recipe.validation.every_steps:
@@ -146,7 +162,7 @@ def _validation(
         tokens,
         Loader(index, tokens, recipe.features, None, recipe.seed, recipe.loading),
         cost,
-        mesh.along("dp_replicate"),
+        communicator,
         batch_seconds=recipe.validation.batch_seconds,
         precision=recipe.precision,
         device=device,

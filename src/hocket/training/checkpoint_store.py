@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,14 @@ def step_of(folder: Path) -> int:
 
 
 def write_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None) -> None:
-    """Write ``tensors`` into ``folder``, each rank its part; every rank of ``group`` must call."""
+    """Write ``tensors`` into ``folder``, each rank its part; every rank of ``group`` must call.
+
+    ``group`` None: one process writes all.
+    """
     writer = FileSystemWriter(folder, thread_count=1, sync_files=True)
-    save(tensors, storage_writer=writer, process_group=group)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # it is meant to be
+        save(tensors, storage_writer=writer, process_group=group, no_dist=group is None)
 
 
 def seal(temporary: Path, final: Path, progress: dict[str, Any]) -> None:

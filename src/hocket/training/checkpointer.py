@@ -21,6 +21,8 @@ from hocket.training.recipe import CheckpointSettings
 class Checkpointer:
     """Saves in a thread of its own, over a process group of its own, one checkpoint at a time.
 
+    Without torch.distributed it is one process that saves all.
+
     ``save`` copies the tensors and returns. A failure (a full disk) leaves the earlier checkpoints
     as they are; it is told to ``on_done`` and raised by :meth:`wait` only.
     """
@@ -29,8 +31,9 @@ class Checkpointer:
         self, root: Path, settings: CheckpointSettings, on_done: Callable[[int, BaseException | None], None]
     ) -> None:
         self._root, self._settings, self._on_done = root, settings, on_done
-        self._leads = dist.get_rank() == 0
-        self._group = dist.new_group(backend="gloo")
+        alone = not dist.is_initialized()
+        self._leads = alone or dist.get_rank() == 0
+        self._group = None if alone else dist.new_group(backend="gloo")
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         if self._leads:
@@ -40,14 +43,14 @@ class Checkpointer:
 
     def save(self, step: int, tensors: Tensors, progress: dict[str, Any]) -> None:
         """Take the state before optimiser step ``step``; every rank must call with the same step."""
-        self._join()
+        self.settle()
         staged = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
         self._thread = threading.Thread(target=self._save, args=(step, staged, progress), name="checkpoint")
         self._thread.start()
 
     def wait(self) -> None:
         """Return when the last checkpoint is on disk; raise when it could not be written."""
-        self._join()
+        self.settle()
         if self._failure is not None:
             raise CheckpointError(
                 f"{self._root}: the last checkpoint could not be written: {_reason(self._failure)}; "
@@ -55,7 +58,8 @@ class Checkpointer:
                 "Free some space; the earlier checkpoints are whole, so --resume goes on from them.",
             ) from self._failure
 
-    def _join(self) -> None:
+    def settle(self) -> None:
+        """Return when no checkpoint is being written."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None

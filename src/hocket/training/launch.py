@@ -19,9 +19,11 @@ from hocket.core import recipe as recipes
 from hocket.core.errors import RecipeError, RunError, UsageError
 from hocket.core.events import Event
 from hocket.corpus.index import CorpusIndex
+from hocket.sync.leased import LeasedSettings
 from hocket.training import checkpoint_store
 from hocket.training.fine_tuning import Source
 from hocket.training.folder import RunFolder
+from hocket.training.leased.launch import supervise
 from hocket.training.recipe import TrainRecipe
 
 __all__ = ["join", "launched_by_others", "train"]
@@ -56,7 +58,10 @@ def train(
         stack.enter_context(_Watch(folder, settled.faults.silence_seconds))
         asked = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
         stack.enter_context(while_signals(asked, lambda _signal: folder.stop.touch()))
-        _attempts(folder, settled, workers, resume)
+        if isinstance(settled.sync, LeasedSettings):
+            supervise(folder, settled, workers)
+        else:
+            _attempts(folder, settled, workers, resume)
     return told.end or {}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from hocket.batching import BatchSettings
 from hocket.core.recipe import Section
@@ -14,7 +14,7 @@ from hocket.corpus.features import FeatureSettings
 from hocket.corpus.loading import LoadingSettings
 from hocket.model.config import ModelConfig
 from hocket.parallel.precision import Precision
-from hocket.sync import SyncSettings
+from hocket.sync.table import AllReduceSettings, SyncSettings
 
 
 class OptimiserSettings(Section):
@@ -75,6 +75,24 @@ class FaultSettings(Section):
     max_restarts: int = Field(default=3, ge=0)
     """Restarts in a row without a new checkpoint in between."""
 
+    link_seconds: float = Field(default=10.0, gt=1)
+    """Strategies without collectives: a peer that is not heard of for so long is lost."""
+
+
+class WorkerSettings(Section):
+    """Workers that are not alike. None of it changes what is learnt."""
+
+    speeds: Literal["equal", "auto"] | tuple[PositiveFloat, ...] = "equal"
+    """Relative speeds of the ranks, by which synchronous strategies deal out micro-batches: known ones,
+    or ``auto``: as measured, renewed every few steps. Workers that lease their work need none."""
+
+
+class DebugSettings(Section):
+    """For studies of things that go wrong."""
+
+    slow: dict[int, float] = {}
+    """Rank to factor: it sleeps until computing has taken so many times as long."""
+
 
 class TrainRecipe(Section):
     """A training run. World size is no part of it."""
@@ -105,11 +123,13 @@ class TrainRecipe(Section):
     loading: LoadingSettings = LoadingSettings()
     batch: BatchSettings = BatchSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
-    sync: SyncSettings = SyncSettings()
+    sync: SyncSettings = AllReduceSettings()
     numerics: NumericsSettings = NumericsSettings()
     validation: ValidationSettings = ValidationSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     faults: FaultSettings = FaultSettings()
+    workers: WorkerSettings = WorkerSettings()
+    debug: DebugSettings = DebugSettings()
     tensorboard: bool = True
 
     @model_validator(mode="after")

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from hocket.core import files
 from hocket.corpus.tokens import Tokens
 from hocket.model import store
 from hocket.model.ctc import FastConformerCTC
-from hocket.training.trainer import Trainer
+from hocket.training.folder import RunFolder
+from hocket.training.progress import Progress
+from hocket.training.recipe import TrainRecipe
 
 
-def write_result(trainer: Trainer) -> dict[str, Any]:
-    """Write ``model/`` and ``summary.json``; on rank 0, after the last step."""
-    recipe, progress, model = trainer.recipe, trainer.progress, trainer.replica.model
+def write_result(
+    folder: RunFolder,
+    recipe: TrainRecipe,
+    model: torch.nn.Module,
+    progress: Progress,
+    workers: int,
+    **more: Any,
+) -> dict[str, Any]:
+    """Write ``model/`` and ``summary.json``; in one process, after the last step.
+
+    ``more`` are fields of the summary that the strategy adds or knows better.
+    """
     assert isinstance(model, FastConformerCTC)
-    store.save(trainer.folder.model, model, {"features": recipe.features.model_dump(mode="json")})
-    Tokens.load(recipe.corpus).save(trainer.folder.model)
+    store.save(folder.model, model, {"features": recipe.features.model_dump(mode="json")})
+    Tokens.load(recipe.corpus).save(folder.model)
     wall = progress.wall_seconds
     summary = {
         "steps": progress.step,
-        "workers": trainer.communicator.world_size,
-        "layout": f"dp_replicate={trainer.communicator.world_size}",
+        "workers": workers,
+        "layout": f"dp_replicate={workers}",
         "precision": recipe.precision,
         "exact": recipe.numerics.exact,
         "wall_seconds": round(wall, 3),
@@ -34,6 +47,7 @@ def write_result(trainer: Trainer) -> dict[str, Any]:
         "num_skipped": progress.num_skipped,
         "dev_wer": progress.wer,
         "weights_sha256": store.weights_sha256(model),
+        **more,
     }
-    files.write_json(trainer.folder.summary, summary)
+    files.write_json(folder.summary, summary)
     return summary

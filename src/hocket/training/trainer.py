@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -25,6 +25,7 @@ from hocket.training.optimiser import learning_rate, set_learning_rate
 from hocket.training.preflight import preflight
 from hocket.training.progress import Progress
 from hocket.training.recipe import TrainRecipe
+from hocket.training.result import write_result
 from hocket.training.validation import Validation
 
 
@@ -82,6 +83,12 @@ class Trainer:
         self.heartbeat.beat("waiting for the last checkpoint")
         self.checkpointer.wait()
         return not stop
+
+    def result(self) -> dict[str, Any]:
+        """Write what a finished run leaves behind; on one rank. The summary."""
+        return write_result(
+            self.folder, self.recipe, self.replica.model, self.progress, self.communicator.world_size
+        )
 
     def _step(self, batch: GlobalBatch, loaded: Iterator[list[MicroBatch]]) -> _Taken:
         """One optimiser step: read, compute, agree."""
@@ -195,9 +202,7 @@ class Trainer:
         """Append utterances that could not be read to the run's list; how many there were."""
         dropped = [entry for micro_batch in micro_batches for entry in micro_batch.dropped]
         if dropped:
-            with self.folder.dropped.open("a", encoding="utf-8") as file:
-                for utterance, reason in dropped:
-                    file.write(json.dumps({"id": utterance, "step": batch.step, "reason": reason}) + "\n")
+            self.folder.list_dropped(batch.step, dropped)
         return len(dropped)
 
     def _ask_to_stop(self, _signal: signal.Signals) -> None:

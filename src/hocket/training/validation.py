@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +43,7 @@ class Validation:
         tokens: Tokens,
         loader: Loader,
         cost: CostModel,
-        communicator: Communicator,
+        communicator: Communicator | None,
         *,
         batch_seconds: float,
         precision: Precision,
@@ -66,25 +67,26 @@ class Validation:
             )
             for number, rows in enumerate(parts)
         ]
-        shares = assign([spec.cost for spec in specs], communicator.world_size)
-        self._mine = [specs[number] for number in shares[communicator.rank]]
+        self._specs = specs
 
-    @torch.no_grad()
     def run(self, model: torch.nn.Module) -> ValidationReport:
         """Recognise the split with the weights as they are. Every rank must call."""
+        assert self._communicator is not None
+        sums = self.part(model, self._communicator.rank, self._communicator.world_size)
+        self._communicator.all_reduce(sums).wait()
+        return report(sums.tolist())
+
+    @torch.no_grad()
+    def part(self, model: torch.nn.Module, place: int, num_places: int) -> torch.Tensor:
+        """What one of ``num_places`` workers finds in its part of the split: see :func:`report`."""
         model.eval()
         sums = torch.zeros(7, dtype=torch.float64, device=self._device)
-        for spec in self._mine:
-            sums += torch.tensor(self._count(model, spec), dtype=torch.float64, device=self._device)
+        for number in assign([spec.cost for spec in self._specs], num_places)[place]:
+            sums += torch.tensor(
+                self._count(model, self._specs[number]), dtype=torch.float64, device=self._device
+            )
         model.train()
-        self._communicator.all_reduce(sums).wait()
-        loss, num_tokens, word_errors, words, char_errors, chars, utterances = sums.tolist()
-        return ValidationReport(
-            loss=loss / max(num_tokens, 1),
-            wer=word_errors / max(words, 1),
-            cer=char_errors / max(chars, 1),
-            num_utterances=round(utterances),
-        )
+        return sums
 
     def _count(self, model: torch.nn.Module, spec: MicroBatchSpec) -> list[float]:
         batch = self._loader.load(spec, 0, 0).to(self._device)
@@ -113,3 +115,14 @@ class Validation:
             counts[5] += len(" ".join(ref_words))
             counts[6] += 1
         return counts
+
+
+def report(sums: Sequence[float]) -> ValidationReport:
+    """From the sum over all parts: loss, tokens, word errors, words, character errors, characters, count."""
+    loss, num_tokens, word_errors, words, char_errors, chars, utterances = sums
+    return ValidationReport(
+        loss=loss / max(num_tokens, 1),
+        wer=word_errors / max(words, 1),
+        cer=char_errors / max(chars, 1),
+        num_utterances=round(utterances),
+    )
