@@ -8,6 +8,7 @@ import torch
 
 from hocket.batching import BatchPlan
 from hocket.batching.settings import CostSettings
+from hocket.comms.communicator import Communicator
 from hocket.comms.heartbeat import Heartbeat
 from hocket.comms.mesh import Mesh
 from hocket.core import events, files
@@ -15,7 +16,7 @@ from hocket.core import recipe as recipes
 from hocket.core.cost import CostModel
 from hocket.core.errors import CheckpointError, CorpusError
 from hocket.core.layout import Layout
-from hocket.core.protocols import Replica
+from hocket.core.protocols import Replica, SyncStrategy
 from hocket.corpus.index import CorpusIndex
 from hocket.corpus.loading import Loader
 from hocket.corpus.tokens import Tokens
@@ -23,7 +24,7 @@ from hocket.hardware.device import describe
 from hocket.model import build, workload
 from hocket.parallel import apply
 from hocket.planning.fit import fit_cost
-from hocket.sync import make_strategy
+from hocket.sync import SyncContext, make_strategy
 from hocket.training import checkpoint_store
 from hocket.training.checkpointer import Checkpointer, restore
 from hocket.training.fine_tuning import Source, freeze
@@ -63,14 +64,15 @@ def assemble(
         index, recipe.batch, cost, seed=recipe.seed, speed_percents=recipe.augment.speed_percents
     )
     optimiser = make_optimiser(model, recipe.optimiser)
-    sync = make_strategy(
-        recipe.sync, replicas, max_grad_norm=recipe.optimiser.max_grad_norm, exact=recipe.numerics.exact
-    )
-    sync.attach(replica)
+    num_steps = recipe.num_steps(plan.steps_per_epoch)
+    context = SyncContext(replicas, recipe.optimiser.max_grad_norm, num_steps)
+    sync = make_strategy(recipe.sync, context, exact=recipe.numerics.exact)
 
     progress = Progress(fingerprint=plan.fingerprint(index.fingerprint))
-    if last is not None:
-        progress = _take_up(last, progress, replica, optimiser)
+    if last is None:
+        sync.attach(replica)
+    else:
+        progress = _take_up(last, progress, replica, optimiser, sync, replicas)
 
     attempt = 1 + max((int(event["attempt"]) for event in events.read(folder.events)), default=0)
     replicas.barrier()  # every rank has counted the attempts before the first event of this one
@@ -112,6 +114,7 @@ def assemble(
         micro_batches_per_step=recipe.batch.micro_batches_per_step,
         precision=recipe.precision,
         exact=recipe.numerics.exact,
+        sync=recipe.sync.name,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         num_frozen=num_frozen,
         num_utterances=len(index),
@@ -187,13 +190,20 @@ def _last_checkpoint(folder: RunFolder, mesh: Mesh) -> Path | None:
 
 
 def _take_up(
-    checkpoint: Path, fresh: Progress, replica: Replica, optimiser: torch.optim.Optimizer
+    checkpoint: Path,
+    fresh: Progress,
+    replica: Replica,
+    optimiser: torch.optim.Optimizer,
+    sync: SyncStrategy,
+    replicas: Communicator,
 ) -> Progress:
     saved = Progress.from_dict(checkpoint_store.read_progress(checkpoint))
-    restore(checkpoint, replica.model, optimiser)
+    kept = restore(checkpoint, replica.model, optimiser, replicas)
     if saved.fingerprint != fresh.fingerprint:
         raise CheckpointError(
             f"{checkpoint}: taken under another plan of batches",
             "The corpus, seed, batch or speed settings have changed; go on with those of its recipe.yaml.",
         )
+    sync.attach(replica)
+    sync.load_state_dict(kept)
     return saved

@@ -24,6 +24,8 @@ def write_result(trainer: Trainer) -> dict[str, Any]:
         "layout": f"dp_replicate={trainer.communicator.world_size}",
         "precision": recipe.precision,
         "exact": recipe.numerics.exact,
+        "sync": recipe.sync.name,
+        "bytes_per_step": round(progress.bytes_sent / max(1, progress.step)),
         "wall_seconds": round(wall, 3),
         "audio_seconds": round(progress.audio_seconds, 3),
         "audio_per_second": round(progress.audio_seconds / wall, 3) if wall > 0 else 0.0,
