@@ -5,16 +5,19 @@ import os
 import pickle
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 
+from hocket.comms.communicator import TorchCommunicator
 from hocket.core.errors import CheckpointError
+from hocket.sync.all_reduce import AllReduce
 from hocket.training import checkpoint_store as store
-from hocket.training.checkpointer import Checkpointer, collect, restore
+from hocket.training import checkpointer
+from hocket.training.checkpointer import Checkpointer, collect
 from hocket.training.recipe import CheckpointSettings
 
 
@@ -35,6 +38,22 @@ def trained(width: int = 6) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
     return model, optimiser
 
 
+class Keeper(AllReduce):
+    """A strategy that keeps something."""
+
+    def __init__(self) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {"residual": torch.ones(3)}
+
+
+def restore(
+    folder: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer
+) -> Mapping[str, torch.Tensor]:
+    return checkpointer.restore(folder, model, optimiser, TorchCommunicator())
+
+
 class Saves:
     """A checkpointer, and what it told."""
 
@@ -50,9 +69,7 @@ class Saves:
     def save(
         self, step: int, model: torch.nn.Module, optimiser: torch.optim.Optimizer, wer: float | None = None
     ) -> Path:
-        self.checkpointer.save(
-            step, collect(model, optimiser, {"residual": torch.ones(3)}), {"step": step, "wer": wer}
-        )
+        self.checkpointer.save(step, collect(model, optimiser, Keeper(), rank=0), {"step": step, "wer": wer})
         return store.folder_for(self.root, step)
 
 

@@ -103,7 +103,9 @@ class Line:
                 self._send_all([memoryview(frame + head), *payload])
             except OSError as error:
                 self.close()
-                raise WorkerLost(f"{self.peer}: {_why(error, 'took nothing from the line for too long')}") from None
+                raise WorkerLost(
+                    f"{self.peer}: {_why(error, 'took nothing from the line for too long')}"
+                ) from None
 
     def beat(self) -> None:
         """A sign of life, passed over by ``receive``; needless while something is being sent."""

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
 
-from hocket.comms.communicator import Communicator, Handle
+from hocket.comms.communicator import Communicator
 from hocket.core import clock
-from hocket.core.protocols import GradBucket, PendingReport, RankPart, Replica
+from hocket.core.protocols import GradBucket, PendingReport, RankPart, Replica, SyncStrategy
 from hocket.core.work import GlobalBatch
-from hocket.sync.agreement import SharedFacts, clip_factor, flat_norm, step_or_skip
+from hocket.sync.agreement import DeviceReport, SharedFacts, clip_factor, flat_norm, step_or_skip
+from hocket.sync.exchange import Exchange, PlainExchange
+from hocket.sync.settings import SyncBase, SyncContext
+
+
+class AllReduceSettings(SyncBase):
+    """All replicas take the same step with the sum of their gradients."""
+
+    name: Literal["all_reduce"] = "all_reduce"
+
+    @property
+    def exact_instead(self) -> bool:
+        """Sums of integers are the same sums."""
+        return True
+
+    def make(self, context: SyncContext) -> SyncStrategy:
+        """See :class:`hocket.sync.settings.SyncBase`."""
+        return AllReduce(context.communicator, max_grad_norm=context.max_grad_norm)
 
 
 class AllReduce:
@@ -21,25 +39,27 @@ class AllReduce:
     """
 
     per_micro_batch = False
+    per_replica_optimiser = False
 
     def __init__(self, communicator: Communicator, *, max_grad_norm: float) -> None:
         self._communicator = communicator
         self._max_grad_norm = max_grad_norm
 
     def attach(self, replica: Replica) -> None:
-        """Remember the replica's buckets; nothing of its size is allocated."""
+        """Make the exchange for the replica's buckets."""
         self._buckets = replica.buckets
-        self._device = replica.device
         self._facts = SharedFacts(self._communicator, replica.device)
-        self._under_way: list[Handle] = []
+        self._fine = torch.zeros((), device=replica.device)
+        self._exchange: Exchange = PlainExchange(self._communicator, replica.buckets)
 
-    def begin_step(self, batch: GlobalBatch) -> None:
+    def begin_step(self, batch: GlobalBatch, *, settle: bool) -> None:
         """Take the integer that the sum of losses is divided by."""
-        self._tokens = max(1, batch.total_tokens)
+        self._per_token = 1.0 / max(1, batch.total_tokens)
+        self._sent_before = self._communicator.bytes_sent
 
     def on_grad_ready(self, bucket: GradBucket) -> None:
         """Send the bucket on its way."""
-        self._under_way.append(self._communicator.all_reduce(bucket.flat))
+        self._exchange.start(bucket, self._per_token)
 
     def on_micro_batch(self, position: int) -> None:
         """Not used: gradients are accumulated before they are sent."""
@@ -47,25 +67,27 @@ class AllReduce:
     def step(self, optimizer: torch.optim.Optimizer, part: RankPart) -> PendingReport:
         """Wait for the sums, divide, clip, and step."""
         start = clock.monotonic()
-        facts, facts_handle = self._facts.send(part, torch.zeros((), device=self._device))
-        for handle in (*self._under_way, facts_handle):
-            handle.wait()
-        self._under_way.clear()
+        facts, facts_handle = self._facts.send(part, self._fine)
+        unit = self._exchange.finish()
+        facts_handle.wait()
         waited = clock.monotonic() - start
 
-        norm = flat_norm(self._buckets) / self._tokens
-        factor = clip_factor(norm, self._max_grad_norm) / self._tokens
+        norm = flat_norm(self._buckets) * unit
+        factor = clip_factor(norm, self._max_grad_norm) * unit
         for bucket in self._buckets:
             bucket.flat.mul_(factor)
-        return step_or_skip(optimizer, facts, norm, waited)
+        skipped = step_or_skip(optimizer, facts[1], norm)
+        self._exchange.settle(skipped)
+        return DeviceReport(facts, norm, skipped, waited, self._communicator.bytes_sent - self._sent_before)
 
     def consistent_point(self) -> bool:
         """Always: replicas agree after every step."""
         return True
 
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing outlives a step."""
-        return {}
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """What the exchange keeps."""
+        return self._exchange.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take up."""
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Hand it to the exchange."""
+        self._exchange.load_state_dict(state)

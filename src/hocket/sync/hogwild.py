@@ -33,9 +33,7 @@ class HogwildSettings(LeasedSettings):
 
     def make_worker(self, context: LeasedContext) -> LeasedStrategy:
         """See :class:`Hogwild`."""
-        return Hogwild(
-            optimiser=context.optimiser, max_grad_norm=context.max_grad_norm, rank=context.rank
-        )
+        return Hogwild(optimiser=context.optimiser, max_grad_norm=context.max_grad_norm, rank=context.rank)
 
 
 class SharedState:

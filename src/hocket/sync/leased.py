@@ -39,6 +39,11 @@ class LeasedSettings(Section):
     """Micro-batches that a worker computes at a time. Fewer let fast workers do more; more cost less
     communication."""
 
+    @property
+    def exact_instead(self) -> bool:
+        """Never: gradients are added in the order in which they come."""
+        return False
+
     @abstractmethod
     def make_worker(self, context: LeasedContext) -> LeasedStrategy:
         """The worker's side of these settings."""

@@ -15,9 +15,9 @@ from hocket.comms.mesh import Mesh
 from hocket.core import events, files
 from hocket.core import recipe as recipes
 from hocket.core.cost import CostModel
-from hocket.core.errors import CheckpointError, CorpusError
+from hocket.core.errors import CheckpointError, CorpusError, UsageError
 from hocket.core.layout import Layout
-from hocket.core.protocols import Replica
+from hocket.core.protocols import Replica, SyncStrategy
 from hocket.corpus.index import CorpusIndex
 from hocket.corpus.loading import Loader
 from hocket.corpus.tokens import Tokens
@@ -27,7 +27,7 @@ from hocket.model.config import ModelConfig
 from hocket.model.ctc import FastConformerCTC
 from hocket.parallel import apply
 from hocket.planning.fit import fit_cost
-from hocket.sync import make_strategy
+from hocket.sync import SyncBase, SyncContext, make_strategy
 from hocket.training import checkpoint_store
 from hocket.training.checkpointer import Checkpointer, restore
 from hocket.training.fine_tuning import Source, freeze
@@ -50,6 +50,11 @@ def assemble(
     resume: bool,
 ) -> Trainer:
     """The trainer of this rank, at the run's last checkpoint when there is one to go on from."""
+    if not isinstance(recipe.sync, SyncBase):
+        raise UsageError(
+            f"sync.name {recipe.sync.name}: its workers are started by hocket alone, not by torchrun or srun",
+            "Start it with hocket train --workers N.",
+        )
     replicas = mesh.along("dp_replicate")
     leads = replicas.rank == 0
     tokens = Tokens.load(recipe.corpus)
@@ -62,14 +67,15 @@ def assemble(
         index, recipe.batch, cost, seed=recipe.seed, speed_percents=recipe.augment.speed_percents
     )
     optimiser = make_optimiser(model, recipe.optimiser)
-    sync = make_strategy(
-        recipe.sync, replicas, max_grad_norm=recipe.optimiser.max_grad_norm, exact=recipe.numerics.exact
-    )
-    sync.attach(replica)
+    num_steps = recipe.num_steps(plan.steps_per_epoch)
+    context = SyncContext(replicas, recipe.optimiser.max_grad_norm, num_steps)
+    sync = make_strategy(recipe.sync, context, exact=recipe.numerics.exact)
 
     progress = Progress(fingerprint=plan.fingerprint(index.fingerprint))
-    if last is not None:
-        progress = _take_up(last, progress, replica, optimiser)
+    if last is None:
+        sync.attach(replica)
+    else:
+        progress = _take_up(last, progress, replica, optimiser, sync, replicas)
 
     attempt = 1 + max((int(event["attempt"]) for event in events.read(folder.events)), default=0)
     replicas.barrier()  # every rank has counted the attempts before the first event of this one
@@ -111,6 +117,7 @@ def assemble(
         micro_batches_per_step=recipe.batch.micro_batches_per_step,
         precision=recipe.precision,
         exact=recipe.numerics.exact,
+        sync=recipe.sync.name,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         num_frozen=num_frozen,
         num_utterances=len(index),
@@ -203,13 +210,20 @@ def _last_checkpoint(folder: RunFolder, mesh: Mesh) -> Path | None:
 
 
 def _take_up(
-    checkpoint: Path, fresh: Progress, replica: Replica, optimiser: torch.optim.Optimizer
+    checkpoint: Path,
+    fresh: Progress,
+    replica: Replica,
+    optimiser: torch.optim.Optimizer,
+    sync: SyncStrategy,
+    replicas: Communicator,
 ) -> Progress:
     saved = Progress.from_dict(checkpoint_store.read_progress(checkpoint))
-    restore(checkpoint, replica.model, optimiser)
+    kept = restore(checkpoint, replica.model, optimiser, replicas)
     if saved.fingerprint != fresh.fingerprint:
         raise CheckpointError(
             f"{checkpoint}: taken under another plan of batches",
             "The corpus, seed, batch or speed settings have changed; go on with those of its recipe.yaml.",
         )
+    sync.attach(replica)
+    sync.load_state_dict(kept)
     return saved

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 
+from hocket.comms.communicator import Communicator
 from hocket.core.errors import CheckpointError
+from hocket.core.protocols import SyncStrategy
+from hocket.sync.state import Within
 from hocket.training import checkpoint_store as store
 from hocket.training.checkpoint_store import Tensors
 from hocket.training.recipe import CheckpointSettings
@@ -93,28 +96,37 @@ class Checkpointer:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def collect(model: torch.nn.Module, optimiser: torch.optim.Optimizer, sync: dict[str, Any]) -> Tensors:
-    """All tensors of a checkpoint under flat names: ``model.*``, ``optimiser.*``, ``sync.*``."""
+def collect(
+    model: torch.nn.Module, optimiser: torch.optim.Optimizer, sync: SyncStrategy, rank: int
+) -> Tensors:
+    """All tensors of a checkpoint under flat names: ``model.*``, ``optimiser.*``, ``sync.*``.
+
+    An optimiser state of each replica's own stands under ``optimiser@RANK.*``.
+    """
     tensors: Tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    head = f"optimiser@{rank}" if sync.per_replica_optimiser else "optimiser"
     for parameter, state in optimiser.state.items():
         for slot, value in state.items():
-            tensors[f"optimiser.{slot}.{names[parameter]}"] = torch.as_tensor(value)
-    tensors.update({f"sync.{name}": torch.as_tensor(value) for name, value in sync.items()})
+            tensors[f"{head}.{slot}.{names[parameter]}"] = torch.as_tensor(value)
+    tensors.update({f"sync.{name}": value for name, value in sync.state_dict().items()})
     return tensors
 
 
 def restore(
-    folder: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer
-) -> dict[str, torch.Tensor]:
+    folder: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, replicas: Communicator
+) -> Mapping[str, torch.Tensor]:
     """Load model and optimiser in place; return what ``sync`` had kept. Hashes are checked first.
+
+    Where each replica had an optimiser state of its own, the same number of replicas takes them up
+    again, and any other number takes their mean.
 
     Raises :class:`CheckpointError` when the checkpoint is damaged or of another model.
     """
     store.verify(folder)
-    shapes = store.read_shapes(folder)
+    stored = store.StoredTensors(folder)
     own = {f"model.{name}": tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    saved = {name: shape for name, (shape, _) in shapes.items() if name.startswith("model.")}
+    saved = {name: shape for name, shape in stored.shapes.items() if name.startswith("model.")}
     for name in sorted(own.keys() | saved.keys()):
         if own.get(name) != saved.get(name):
             raise CheckpointError(
@@ -122,29 +134,29 @@ def restore(
                 f"{saved.get(name, 'missing')} there and {own.get(name, 'missing')} here",
                 "Use the recipe that the run was started with, or start a run in another folder.",
             )
-    loaded = {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in shapes.items()}
-    store.read_tensors(folder, loaded)
-    model.load_state_dict({name: loaded[f"model.{name}"] for name in model.state_dict()})
-    for name, parameter in model.named_parameters():
-        suffix = f".{name}"
-        slots = [
-            key.removeprefix("optimiser.").removesuffix(suffix) for key in loaded if _is_slot(key, suffix)
-        ]
-        for slot in slots:
-            value = loaded[f"optimiser.{slot}{suffix}"]
-            optimiser.state[parameter][slot] = value.to(parameter.device)
-    return {name.removeprefix("sync."): value for name, value in loaded.items() if name.startswith("sync.")}
+    loaded = stored.read(own)
+    model.load_state_dict({name.removeprefix("model."): value for name, value in loaded.items()})
+    _restore_optimiser(stored, dict(model.named_parameters()), optimiser, replicas)
+    return Within(stored, "sync.")
+
+
+def _restore_optimiser(
+    stored: store.StoredTensors,
+    parameters: dict[str, torch.nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    replicas: Communicator,
+) -> None:
+    heads = sorted({name.partition(".")[0] for name in stored if name.startswith("optimiser")})
+    if len(heads) == replicas.world_size > 1:
+        heads = [f"optimiser@{replicas.rank}"]
+    for head in heads:
+        for key, value in stored.read(name for name in stored if name.startswith(f"{head}.")).items():
+            slot, _, name = key.removeprefix(f"{head}.").partition(".")  # slots have no dot
+            state = optimiser.state[parameters[name]]
+            part = value.to(parameters[name].device) / len(heads)
+            state[slot] = state[slot] + part if head != heads[0] else part
 
 
 def _reason(error: BaseException) -> str:
     """The last line of an error's text: torch puts whole tracebacks before it."""
     return next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
-
-
-def _is_slot(key: str, suffix: str) -> bool:
-    """True for ``optimiser.SLOT.NAME`` of exactly this parameter: slots have no dot."""
-    return (
-        key.startswith("optimiser.")
-        and key.endswith(suffix)
-        and "." not in key.removeprefix("optimiser.").removesuffix(suffix)
-    )

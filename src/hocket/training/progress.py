@@ -29,6 +29,8 @@ class Progress:
     real_frames: int = 0
     padded_frames: int = 0
     imbalance_sum: float = 0.0
+    bytes_sent: int = 0
+    """Bytes that rank 0 put on the wire to agree with the others."""
     wall_seconds: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds of rank 0 by kind."""
@@ -44,6 +46,7 @@ class Progress:
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if report.skipped else 0
         self.real_frames += batch.total_frames
         self.padded_frames += batch.padded_frames
+        self.bytes_sent += report.bytes_sent
 
     def spend(self, seconds: dict[str, float], imbalance: float) -> None:
         """The seconds of one more step, by kind, and its slowest rank over the mean rank."""

@@ -14,7 +14,7 @@ from hocket.corpus.features import FeatureSettings
 from hocket.corpus.loading import LoadingSettings
 from hocket.model.config import ModelConfig
 from hocket.parallel.precision import Precision
-from hocket.sync.table import AllReduceSettings, SyncSettings
+from hocket.sync import AllReduceSettings, SyncSettings
 
 
 class OptimiserSettings(Section):
@@ -136,6 +136,15 @@ class TrainRecipe(Section):
     def _one_length(self) -> TrainRecipe:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _exact_sums(self) -> TrainRecipe:
+        if self.numerics.exact and not self.sync.exact_instead:
+            raise ValueError(
+                "numerics.exact adds all gradients as integers: it goes with sync.name all_reduce without "
+                "compression, and with no other way of synchronising"
+            )
         return self
 
     def num_steps(self, steps_per_epoch: int) -> int:

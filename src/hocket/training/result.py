@@ -37,6 +37,8 @@ def write_result(
         "layout": f"dp_replicate={workers}",
         "precision": recipe.precision,
         "exact": recipe.numerics.exact,
+        "sync": recipe.sync.name,
+        "bytes_per_step": round(progress.bytes_sent / max(1, progress.step)),
         "wall_seconds": round(wall, 3),
         "audio_seconds": round(progress.audio_seconds, 3),
         "audio_per_second": round(progress.audio_seconds / wall, 3) if wall > 0 else 0.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -58,7 +59,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.num_steps = self.recipe.num_steps(self.plan.steps_per_epoch)
-        self._taken: _Taken | None = None
+        self._taken: deque[_Taken] = deque()
         self._watch = clock.Stopwatch()
         self._asked_to_stop = False
         on_signals([signal.SIGTERM, signal.SIGUSR1], self._ask_to_stop)
@@ -69,17 +70,20 @@ class Trainer:
         if first == 0:
             self.heartbeat.beat("preflight", 0)
             preflight(self.plan, self.loader, self.replica)
-        stop = False
+        stop = validates = saves = False
         with self.progress.running(), self.loader.prefetch(self._work(first)) as loaded:
             for step in range(first, self.num_steps):
-                taken = self._step(self.plan.global_batch(step), loaded)
-                stop = self._settle()  # the step before: it was computed while this one was queued
-                self._taken = taken
-                if stop or self._validates(step + 1) or self._saves(step + 1):
-                    stop = self._settle() or stop
-                    self._pause(step + 1, stop)
-                if stop:
-                    break
+                validates, saves = validates or self._validates(step + 1), saves or self._saves(step + 1)
+                self._taken.append(
+                    self._step(self.plan.global_batch(step), loaded, settle=stop or validates or saves)
+                )
+                stop = self._settle(keep=1) or stop  # the last one is computed while the next is queued
+                if (stop or validates or saves) and self.sync.consistent_point():
+                    stop = self._settle(keep=0) or stop
+                    self._pause(step + 1, validates=validates and not stop, saves=saves or stop)
+                    validates = saves = False
+                    if stop:
+                        break
         self.heartbeat.beat("waiting for the last checkpoint")
         self.checkpointer.wait()
         return not stop
@@ -90,7 +94,7 @@ class Trainer:
             self.folder, self.recipe, self.replica.model, self.progress, self.communicator.world_size
         )
 
-    def _step(self, batch: GlobalBatch, loaded: Iterator[list[MicroBatch]]) -> _Taken:
+    def _step(self, batch: GlobalBatch, loaded: Iterator[list[MicroBatch]], *, settle: bool) -> _Taken:
         """One optimiser step: read, compute, agree."""
         watch = self._watch
         self.heartbeat.beat("reading", batch.step)
@@ -99,7 +103,7 @@ class Trainer:
         self.heartbeat.beat("computing")
         set_learning_rate(self.optimiser, self._learning_rate(batch.step))
         with watch.time("compute"):
-            self.sync.begin_step(batch)
+            self.sync.begin_step(batch, settle=settle)
             results = self.replica.forward_backward(
                 micro_batches,
                 on_bucket=None if self.sync.per_micro_batch else self.sync.on_grad_ready,
@@ -117,11 +121,15 @@ class Trainer:
             report = self.sync.step(self.optimiser, part)
         return _Taken(batch, report, watch.take())
 
-    def _settle(self) -> bool:
-        """Read what came out of the last step taken, and record it; True when a rank was told to stop."""
-        if self._taken is None:
-            return False
-        taken, self._taken = self._taken, None
+    def _settle(self, *, keep: int) -> bool:
+        """Read what came out of all steps that are ready but the last ``keep``; True when told to stop."""
+        stop = False
+        while len(self._taken) > keep and self._taken[0].report.ready():
+            stop = self._record(self._taken.popleft()) or stop
+        return stop
+
+    def _record(self, taken: _Taken) -> bool:
+        """Read what came out of a step, and write it down; True when a rank was told to stop."""
         batch, report = taken.batch, taken.report.result()
         progress = self.progress
         progress.count(batch, report)
@@ -154,6 +162,7 @@ class Trainer:
             imbalance=round(uneven, 6),
             utterances=report.utterances,
             skipped=report.skipped,
+            bytes_per_step=report.bytes_sent,
         )
         if progress.skipped_in_a_row >= self.recipe.numerics.max_skipped:
             raise RunError(
@@ -163,11 +172,11 @@ class Trainer:
             )
         return report.stop
 
-    def _pause(self, step: int, stop: bool) -> None:
-        """Between two steps: validate and save what is due."""
+    def _pause(self, step: int, *, validates: bool, saves: bool) -> None:
+        """Between two steps, where all replicas agree: validate and save."""
         progress = self.progress
         progress.wer = None
-        if self.validation is not None and self._validates(step) and not stop:
+        if self.validation is not None and validates:
             self.heartbeat.beat("validating")
             found = self.validation.run(self.replica.model)
             progress.wer = found.wer
@@ -175,9 +184,9 @@ class Trainer:
         best = progress.wer is not None and progress.wer < progress.best_wer
         if best and progress.wer is not None:
             progress.best_wer = progress.wer
-        if (stop or self._saves(step) or best) and self.sync.consistent_point():
+        if saves or best:
             self.heartbeat.beat("saving")
-            tensors = collect(self.replica.model, self.optimiser, self.sync.state_dict())
+            tensors = collect(self.replica.model, self.optimiser, self.sync, self.communicator.rank)
             self.checkpointer.save(step, tensors, progress.as_dict())
 
     def _validates(self, step: int) -> bool:

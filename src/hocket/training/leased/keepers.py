@@ -367,4 +367,3 @@ class Memory(NoProcesses):
         """Delete the files."""
         if self._shared is not None:
             self._shared.remove()
-

@@ -11,7 +11,7 @@ from hocket.batching.settings import CostSettings
 from hocket.core import events, files
 from hocket.core import recipe as recipes
 from hocket.core.cost import CostModel
-from hocket.core.errors import CheckpointError, UsageError
+from hocket.core.errors import CheckpointError
 from hocket.core.layout import Layout
 from hocket.corpus.index import CorpusIndex
 from hocket.corpus.tokens import Tokens
@@ -39,11 +39,6 @@ def supervise(folder: RunFolder, recipe: TrainRecipe, workers: int) -> None:
     """Run to the end, or to a request to stop; goes on from the last checkpoint when there is one."""
     settings = recipe.sync
     assert isinstance(settings, LeasedSettings)
-    if recipe.numerics.exact:
-        raise UsageError(
-            f"numerics.exact: sync.name {settings.name} adds gradients in the order in which they come",
-            "Set numerics.exact to false, or sync.name to all_reduce.",
-        )
     torch.set_num_threads(recipe.threads)
     checkpoints = checkpoint_store.whole_checkpoints(folder.checkpoints)
     tokens = Tokens.load(recipe.corpus)

@@ -95,6 +95,7 @@ class Ledger:
             stop=False,
             busy_seconds=tuple(busy),
             sync_seconds=0.0,
+            bytes_sent=self._bytes_of(found),
         )
 
     def details(self, found: _Step, batch: GlobalBatch) -> dict[str, Any]:
@@ -107,9 +108,13 @@ class Ledger:
             "by_worker": by_worker,
             "staleness": round(sum(staleness) / len(staleness), 4),
             "staleness_max": max(staleness),
-            "bytes": int(sum(facts["num_bytes"] for _, facts in found.parts)),
+            "bytes_per_step": self._bytes_of(found),
             "padding": round(1 - batch.total_frames / max(1, batch.padded_frames), 6),
         }
+
+    def _bytes_of(self, found: _Step) -> int:
+        """Bytes on the wire for a step, both ways, in the mean over workers: as a ring's rank sends."""
+        return int(sum(facts["num_bytes"] for _, facts in found.parts)) // self._num_workers
 
     def seconds(self, found: _Step) -> dict[str, float]:
         """Seconds by kind, of the first worker that took part."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from hocket.comms.communicator import Alone
 from hocket.core.protocols import Replica
 from hocket.sync.flat import FlatState, OptimiserSpec, Span, flatten_weights, spans
 from hocket.sync.leased import only_bucket
@@ -57,7 +58,7 @@ class Template:
     def restore(self, checkpoint: Path) -> None:
         """Take up a checkpoint of any strategy, on any number of workers."""
         optimiser = make_optimiser(self.model, self._settings)
-        restore(checkpoint, self.model, optimiser)
+        restore(checkpoint, self.model, optimiser, Alone())
         self.state.num_updates = 0.0
         for name, flat in self.state.slots.items():
             for parameter, (_, view) in zip(self._bucket.parameters, self._bucket.views(flat), strict=True):

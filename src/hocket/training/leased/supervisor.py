@@ -333,9 +333,7 @@ class Supervisor:
                 self._ledger = Ledger(
                     self._num_parts, self._num_workers, self._keeper.announces, self.fairness
                 )
-                self._journal.write(
-                    "shard_lost", reason=why, step=before, restored_from=self.progress.step
-                )
+                self._journal.write("shard_lost", reason=why, step=before, restored_from=self.progress.step)
                 self._keeper.open(self, self.progress.step)
                 self._begin()
                 return
@@ -396,5 +394,3 @@ class Supervisor:
         while any(rank in self._workers and (rank, answer) not in self._answers for rank in ranks):
             self._listen(_TICK_SECONDS)
         return [self._answers[rank, answer] for rank in ranks if rank in self._workers]
-
-

@@ -222,8 +222,14 @@ class _Worker:
             dropped=dropped,
             utterances=utterance_digest([seeds.key("utterance", utterance) for utterance in ids]),
             seconds=watch.take(),
-            counts=self._strategy.tell(),
+            counts=self._counts(),
         )
+
+    def _counts(self) -> dict[str, float]:
+        counts = self._strategy.tell()
+        counts["bytes_sent"] += self._line.bytes_sent
+        counts["bytes_received"] += self._line.bytes_received
+        return counts
 
     def _obey(self, message: Message) -> None:
         """What the supervisor says between leases."""
