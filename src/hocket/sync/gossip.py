@@ -151,7 +151,8 @@ class Gossip:
 
     def _take_step(self) -> None:
         """The own step: this worker's sum stands for its share of the step, of which there are as many
-        as workers. In the mean over workers the gradient is that of the whole step."""
+        as workers. In the mean over workers the gradient is that of the whole step.
+        """
         if self._step is None:
             return
         batch, lr = self._step.batch, self._step.lr

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-
 from hocket.batching import BatchPlan
 from hocket.comms.wire import Line, Message
 from hocket.core import clock
