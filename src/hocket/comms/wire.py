@@ -20,6 +20,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,9 +104,8 @@ class Line:
                 self._send_all([memoryview(frame + head), *payload])
             except OSError as error:
                 self.close()
-                raise WorkerLost(
-                    f"{self.peer}: {_why(error, 'took nothing from the line for too long')}"
-                ) from None
+                why = _why(error, "took nothing from the line for too long")
+                raise WorkerLost(f"{self.peer}: {why}") from None
 
     def beat(self) -> None:
         """A sign of life, passed over by ``receive``; needless while something is being sent."""
@@ -129,10 +129,8 @@ class Line:
 
     def close(self) -> None:
         """Close this side; both sides notice."""
-        try:
+        with suppress(OSError):  # the other side may be quicker
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the other side was quicker
         self._socket.close()
 
     def _send_all(self, parts: list[memoryview]) -> None:
@@ -148,7 +146,7 @@ class Line:
         magic, head_size, payload_size = _FRAME.unpack(self._exactly(_FRAME.size))
         if magic != _MAGIC or head_size > MAX_HEAD or payload_size > self._max_payload:
             raise ConnectionAbortedError(
-                f"sent a frame that cannot be: {magic!r}, head of {head_size}, payload of {payload_size} bytes"
+                f"sent a frame that cannot be: {magic!r}, {head_size} bytes of head, {payload_size} of payload"
             )
         told = json.loads(bytes(self._exactly(head_size)))
         tensors: list[torch.Tensor] = []
@@ -204,10 +202,8 @@ class Listener:
 
     def close(self) -> None:
         """Accept no more; lines that stand stay."""
-        try:
+        with suppress(OSError):  # not every system lets a listening socket be shut down
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # not every system lets a listening socket be shut down
         self._socket.close()
 
     def _accept(self) -> None:

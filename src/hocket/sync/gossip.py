@@ -150,8 +150,9 @@ class Gossip:
             self._drop(rank)
 
     def _take_step(self) -> None:
-        """The own step: this worker's sum stands for its share of the step, of which there are as many
-        as workers. In the mean over workers the gradient is that of the whole step.
+        """The own step, as long as if every worker had what this one has.
+
+        In the mean over workers the gradient is then that of the whole step.
         """
         if self._step is None:
             return

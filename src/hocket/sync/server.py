@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -78,7 +79,7 @@ class ParameterServer:
         self._on_host = self._weights.device.type == "cpu"
         self._landing = self._weights if self._on_host else torch.empty_like(self._weights, device="cpu")
         borders = shard_borders(self._weights.numel(), self._settings.shards)
-        self._slices = list(zip(borders, borders[1:], strict=False))
+        self._slices = list(pairwise(borders))
 
     def join(self, facts: dict[str, Any]) -> None:
         """Lines to the shards, new ones after a shard was replaced."""

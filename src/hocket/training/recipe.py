@@ -90,7 +90,7 @@ class WorkerSettings(Section):
 class DebugSettings(Section):
     """For studies of things that go wrong."""
 
-    slow: dict[int, float] = {}
+    slow: dict[int, float] = Field(default_factory=dict)
     """Rank to factor: it sleeps until computing has taken so many times as long."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -177,7 +178,7 @@ class Shards:
         )
         state, layout = hub.template.state, hub.template.layout
         borders = shard_borders(state.weights.numel(), self._settings.shards)
-        for index, (start, stop) in enumerate(zip(borders, borders[1:], strict=False)):
+        for index, (start, stop) in enumerate(pairwise(borders)):
             part = state.part(start, stop)
             pieces = part_of(layout, start, stop)
             self._say(
@@ -218,7 +219,7 @@ class Shards:
         )
         state = self._hub.template.state
         borders = shard_borders(state.weights.numel(), self._settings.shards)
-        for index, (start, stop) in enumerate(zip(borders, borders[1:], strict=False)):
+        for index, (start, stop) in enumerate(pairwise(borders)):
             for whole, part in zip(state.part(start, stop).tensors, self._dumped[index].tensors, strict=True):
                 whole.copy_(part)
         state.num_updates = self._dumped[0].facts["num_updates"]
