@@ -164,11 +164,7 @@ class Shards:
         self._hub = hub
         for index in range(self._settings.shards):
             if index not in self._processes:
-                log = self._logs / f"shard-{index}"
-                arguments = [str(self._folder), str(index)]
-                self._processes[index] = Process(
-                    f"shard {index}", "hocket.sync.shard_process", arguments, log, threads=1
-                )
+                self._processes[index] = self._spawn(index)
         self._loaded.clear()
         self._squares.clear()
         hub.wait_for(
@@ -268,6 +264,11 @@ class Shards:
             line.close()
         for process in self._processes.values():
             process.end(patience=1.0)
+
+    def _spawn(self, index: int) -> Process:
+        arguments = [str(self._folder), str(index)]
+        log = self._logs / f"shard-{index}"
+        return Process(f"shard {index}", "hocket.sync.shard_process", arguments, log, threads=1)
 
     def _lose(self, index: int, why: str) -> None:
         process = self._processes.pop(index)
