@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -207,10 +208,8 @@ class Leasing:
     def _until(self, done: Callable[[], bool], seconds: float = 120.0) -> None:
         deadline = time.monotonic() + seconds
         while not done():
-            try:
+            with suppress(queue.Empty):
                 self.keeper.hear(*self._told.get(timeout=0.002))
-            except queue.Empty:
-                pass
             if self._errors:
                 raise self._errors[0]
             assert time.monotonic() < deadline, "it does not go on"

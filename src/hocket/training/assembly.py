@@ -50,7 +50,8 @@ def assemble(
     resume: bool,
 ) -> Trainer:
     """The trainer of this rank, at the run's last checkpoint when there is one to go on from."""
-    if not isinstance(recipe.sync, SyncBase):
+    settings = recipe.sync
+    if not isinstance(settings, SyncBase):
         raise UsageError(
             f"sync.name {recipe.sync.name}: its workers are started by hocket alone, not by torchrun or srun",
             "Start it with hocket train --workers N.",
@@ -69,7 +70,7 @@ def assemble(
     optimiser = make_optimiser(model, recipe.optimiser)
     num_steps = recipe.num_steps(plan.steps_per_epoch)
     context = SyncContext(replicas, recipe.optimiser.max_grad_norm, num_steps)
-    sync = make_strategy(recipe.sync, context, exact=recipe.numerics.exact)
+    sync = make_strategy(settings, context, exact=recipe.numerics.exact)
 
     progress = Progress(fingerprint=plan.fingerprint(index.fingerprint))
     if last is None:
