@@ -146,7 +146,7 @@ class Line:
         magic, head_size, payload_size = _FRAME.unpack(self._exactly(_FRAME.size))
         if magic != _MAGIC or head_size > MAX_HEAD or payload_size > self._max_payload:
             raise ConnectionAbortedError(
-                f"sent a frame that cannot be: {magic!r}, head of {head_size}, tensors of {payload_size} bytes"
+                f"sent a frame that cannot be: {magic!r}, head of {head_size} and payload of {payload_size} B"
             )
         told = json.loads(bytes(self._exactly(head_size)))
         tensors: list[torch.Tensor] = []

@@ -36,6 +36,7 @@ from hocket.training.journal import Journal
 from hocket.training.optimiser import make_optimiser
 from hocket.training.progress import Progress
 from hocket.training.recipe import TrainRecipe
+from hocket.training.slow import SlowReplica
 from hocket.training.trainer import Trainer
 from hocket.training.validation import Validation
 
@@ -70,6 +71,9 @@ def assemble(
     optimiser = make_optimiser(model, recipe.optimiser)
     num_steps = recipe.num_steps(plan.steps_per_epoch)
     context = SyncContext(replicas, recipe.optimiser.max_grad_norm, num_steps)
+    factor = recipe.debug.slow.get(replicas.rank, 1.0)
+    if factor > 1:
+        replica = SlowReplica(replica, factor)
     sync = make_strategy(settings, context, exact=recipe.numerics.exact)
 
     progress = Progress(fingerprint=plan.fingerprint(index.fingerprint))

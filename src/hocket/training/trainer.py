@@ -27,6 +27,7 @@ from hocket.training.preflight import preflight
 from hocket.training.progress import Progress
 from hocket.training.recipe import TrainRecipe
 from hocket.training.result import write_result
+from hocket.training.speeds import Speeds
 from hocket.training.validation import Validation
 
 
@@ -62,6 +63,12 @@ class Trainer:
         self._taken: deque[_Taken] = deque()
         self._watch = clock.Stopwatch()
         self._asked_to_stop = False
+        self._speeds = Speeds(
+            self.recipe.workers.speeds,
+            self.communicator.world_size,
+            self.progress.step,
+            self.recipe.loading.prefetch_steps,
+        )
         on_signals([signal.SIGTERM, signal.SIGUSR1], self._ask_to_stop)
 
     def run(self) -> bool:
@@ -145,7 +152,11 @@ class Trainer:
             "communication": report.sync_seconds - wait,
             "wait": wait,
         }
-        uneven = imbalance(costs, assign(costs, self.communicator.world_size))
+        speeds = self._speeds.at(batch.step)
+        shares = assign(costs, self.communicator.world_size, speeds)
+        uneven = imbalance(costs, shares, speeds)
+        loads = [sum(costs[position] for position in share) for share in shares]
+        self._speeds.record(batch.step, loads, report.busy_seconds)
         progress.spend(seconds, uneven)
         self.journal.write(
             "step",
@@ -200,7 +211,8 @@ class Trainer:
         """This rank's micro-batches of every step to come, for the loader to read ahead."""
         for step in range(first, self.num_steps):
             batch = self.plan.global_batch(step)
-            shares = assign([m.cost for m in batch.micro_batches], self.communicator.world_size)
+            costs = [micro_batch.cost for micro_batch in batch.micro_batches]
+            shares = assign(costs, self.communicator.world_size, self._speeds.at(step))
             mine = [batch.micro_batches[position] for position in shares[self.communicator.rank]]
             yield mine, batch.epoch, step
 
