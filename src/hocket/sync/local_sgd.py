@@ -50,6 +50,11 @@ class LocalSgdSettings(SyncBase):
             raise ValueError("overlap_steps is at most sync_every")
         return self
 
+    @property
+    def steps_to_report(self) -> int:
+        """Ranks tell each other when a round's exchange is over."""
+        return self.sync_every + self.overlap_steps
+
     def make(self, context: SyncContext) -> SyncStrategy:
         """See :class:`hocket.sync.settings.SyncBase`."""
         return LocalSgd(self, context)

@@ -31,6 +31,11 @@ class SyncBase(Section):
     """Megabytes of gradients that are sent as one; smaller ones overlap earlier, larger ones cost less."""
 
     @property
+    def steps_to_report(self) -> int:
+        """Steps after which all ranks know what came of a step, at most."""
+        return 1
+
+    @property
     def exact_instead(self) -> bool:
         """True where ``numerics.exact`` can take this strategy's place without changing what it computes."""
         return False

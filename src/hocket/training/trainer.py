@@ -19,6 +19,7 @@ from hocket.core.errors import RunError
 from hocket.core.protocols import PendingReport, RankPart, Replica, SyncStrategy, utterance_digest
 from hocket.core.work import GlobalBatch, MicroBatch
 from hocket.corpus.loading import Loader, Work
+from hocket.sync import SyncBase
 from hocket.training.checkpointer import Checkpointer, collect
 from hocket.training.folder import RunFolder
 from hocket.training.journal import Journal
@@ -63,11 +64,12 @@ class Trainer:
         self._taken: deque[_Taken] = deque()
         self._watch = clock.Stopwatch()
         self._asked_to_stop = False
+        assert isinstance(self.recipe.sync, SyncBase)
         self._speeds = Speeds(
             self.recipe.workers.speeds,
             self.communicator.world_size,
             self.progress.step,
-            self.recipe.loading.prefetch_steps,
+            self.recipe.loading.prefetch_steps + self.recipe.sync.steps_to_report,
         )
         on_signals([signal.SIGTERM, signal.SIGUSR1], self._ask_to_stop)
 
