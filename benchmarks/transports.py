@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -35,6 +36,7 @@ def _port() -> int:
 
 def wire(rank: int, port: int, secret: str) -> Ask | None:
     from hocket.comms.wire import Listener, connect
+    from hocket.core.errors import WorkerLost
 
     if rank == 1:
 
@@ -45,15 +47,15 @@ def wire(rank: int, port: int, secret: str) -> Ask | None:
                 buffer = message.tensors[0]
                 line.send("echo", [buffer])
 
-        listener = Listener(secret, "peer", serve, max_payload=1 << 30)
-        with open(f"/tmp/hocket-transport-{port}", "w") as file:
-            file.write(str(listener.address[1]))
-        time.sleep(3600)
-    path = f"/tmp/hocket-transport-{port}"
-    while not os.path.exists(path) or not open(path).read():
-        time.sleep(0.01)
-    line = connect(("127.0.0.1", int(open(path).read())), secret, "asker", max_payload=1 << 30)
-    os.unlink(path)
+        listener = Listener(secret, "peer", serve, port=port, max_payload=1 << 30)
+        threading.Event().wait()
+        listener.close()
+    while True:
+        try:
+            line = connect(("127.0.0.1", port), secret, "asker", max_payload=1 << 30)
+            break
+        except WorkerLost:
+            time.sleep(0.05)
     line.set_patience(PATIENCE)
     answers: dict[int, torch.Tensor] = {}
 

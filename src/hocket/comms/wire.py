@@ -182,7 +182,7 @@ class Line:
 class Listener:
     """Accepts lines from who knows the secret; each is handed to ``on_line`` in a thread of its own.
 
-    Binds to loopback unless told another ``host``. ``name`` is what peers call this process.
+    Binds to loopback unless told another ``host``, and to a free port unless told one. ``name`` is what peers call this process.
     """
 
     def __init__(
@@ -192,11 +192,12 @@ class Listener:
         on_line: Callable[[Line], None],
         *,
         host: str = LOOPBACK,
+        port: int = 0,
         max_payload: int,
     ) -> None:
         self._secret, self._name, self._on_line, self._max_payload = secret, name, on_line, max_payload
         family = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0][0]
-        self._socket = socket.create_server((host, 0), family=family, backlog=128)
+        self._socket = socket.create_server((host, port), family=family, backlog=128)
         self.address: Address = self._socket.getsockname()[:2]
         threading.Thread(target=self._accept, name="accept", daemon=True).start()
 
