@@ -53,6 +53,8 @@ _DTYPES = {
 }
 
 Address = tuple[str, int]
+ENDED = "is gone (its line ended)"
+"""How the message of a :class:`WorkerLost` ends whose process or host is no more."""
 
 
 @dataclass(frozen=True)
@@ -301,4 +303,4 @@ def _why(error: OSError, when_silent: str) -> str:
         return when_silent
     if isinstance(error, ConnectionAbortedError):
         return str(error)
-    return "is gone (its line ended)"
+    return ENDED

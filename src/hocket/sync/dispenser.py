@@ -92,12 +92,15 @@ class Dispenser:
 
         Work is done in the order of leases, so only the oldest that it held is suspected.
         """
-        held = self._held.pop(worker, [])
-        self._again.extend(held)
-        self._again = deque(sorted(self._again))
+        held = self.held(worker)
+        self.give_back(worker)
         for ticket in held[:1]:
             self._deaths[ticket] = self._deaths.get(ticket, 0) + 1
         return [ticket for ticket in held if self._deaths.get(ticket, 0) >= self._max_deaths]
+
+    def give_back(self, worker: int) -> None:
+        """A worker cannot go on with what it holds: it is leased again, also to the same worker."""
+        self._again = deque(sorted((*self._again, *self._held.pop(worker, []))))
 
     def _num_free(self) -> int:
         """Tickets that may be leased for the first time now."""

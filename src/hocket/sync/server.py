@@ -83,7 +83,7 @@ class ParameterServer:
 
     def join(self, facts: dict[str, Any]) -> None:
         """Lines to the shards, new ones after a shard was replaced."""
-        if facts["generation"] == self._generation:
+        if facts["generation"] == self._generation and self._lines:
             return
         self.close()
         self._lines = [self._connect((host, port)) for host, port in facts["shards"]]

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import torch
 
-from hocket.comms.wire import Line, Message
+from hocket.comms.wire import ENDED, Line, Message
 from hocket.core.errors import RunError, WorkerLost
 from hocket.sync.flat import FlatState, part_of, shard_borders
 from hocket.sync.gossip import GossipSettings
@@ -255,7 +255,7 @@ class Shards:
     def lost(self, line: Line, why: str) -> None:
         """See :class:`Keeper`."""
         index = next(index for index, own in self._lines.items() if own is line)
-        self._processes[index].end(patience=1.0 if "is gone" in why else 0.0)
+        self._processes[index].end(patience=1.0 if why.endswith(ENDED) else 0.0)
         self._lose(index, why)
 
     def close(self) -> None:

@@ -40,6 +40,8 @@ def supervise(folder: RunFolder, recipe: TrainRecipe, workers: int) -> None:
     settings = recipe.sync
     assert isinstance(settings, LeasedSettings)
     torch.set_num_threads(recipe.threads)
+    for old in folder.heartbeats.glob("*"):
+        old.unlink()
     checkpoints = checkpoint_store.whole_checkpoints(folder.checkpoints)
     tokens = Tokens.load(recipe.corpus)
     index = CorpusIndex.open(recipe.corpus, "train")

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hocket.batching import BatchPlan
-from hocket.comms.wire import Line, Message
+from hocket.comms.wire import ENDED, Line, Message
 from hocket.core import clock
 from hocket.core.errors import HocketError, RunError, WorkerLost
 from hocket.corpus.index import CorpusIndex
@@ -32,6 +32,7 @@ from hocket.training.validation import report as add_up
 
 _TICK_SECONDS = 0.2
 _START_SECONDS = 600.0
+_MAX_TROUBLES = 3
 
 
 class _Worker:
@@ -42,6 +43,8 @@ class _Worker:
         self.line: Line | None = None
         self.address: tuple[str, int] | None = None
         self.ready = False
+        self.num_troubles = 0
+        """How often in a row it could not reach a shard."""
 
     def send(self, kind: str, tensors: Any = (), **facts: Any) -> None:
         """Say something; to a worker that is gone it is lost, which its line tells."""
@@ -106,6 +109,8 @@ class Supervisor:
                 finished = self._to_the_end()
             self._checkpointer.wait()
             return finished
+        except ShardGone as why:  # none was lost in the middle: it did not even begin
+            raise RunError(f"{self._folder.root}: {why}", f"Logs: {self._folder.logs}") from None
         finally:
             self._end_all()
 
@@ -160,7 +165,7 @@ class Supervisor:
         worker = next((each for each in self._workers.values() if each.line is line), None)
         if message is None:
             if worker is not None:
-                self._lose(worker, heard.lost)
+                self._lose(worker, heard.lost)  # the message names it
             elif self._keeper.owns(line):
                 self._keeper.lost(line, heard.lost)
             return
@@ -185,9 +190,19 @@ class Supervisor:
                 f"The whole log: {worker.process.log}",
             )
         elif message.kind == "trouble":
-            self._journal.write("trouble", rank=worker.rank, reason=message.facts["reason"])
+            self._help(worker, message.facts)
         else:
             self._answers[worker.rank, message.kind] = message
+
+    def _help(self, worker: _Worker, facts: dict[str, Any]) -> None:
+        """A worker could not reach a shard that may be alive: let it try again, a few times."""
+        self._journal.write("trouble", rank=worker.rank, reason=facts["reason"])
+        worker.num_troubles += 1
+        if worker.num_troubles > _MAX_TROUBLES:
+            self._lose(worker, f"{worker.process.who} (pid {worker.process.pid}): {facts['reason']}")
+        elif facts["generation"] == self.generation:
+            self._dispenser.give_back(worker.rank)
+            worker.send("join", **self._keeper.facts(), generation=self.generation)
 
     def _done(self, worker: _Worker, facts: dict[str, Any]) -> None:
         ticket = Ticket(facts["step"], facts["number"])
@@ -195,6 +210,7 @@ class Supervisor:
             return
         if facts["dropped"]:
             self._folder.list_dropped(facts["step"], facts["dropped"])
+        worker.num_troubles = 0
         self._ledger.part(worker.rank, facts)
 
     def _settle(self) -> None:
@@ -275,13 +291,12 @@ class Supervisor:
 
     def _lose(self, worker: _Worker, why: str) -> None:
         """A worker is gone, or is to go: the others do what it held."""
-        worker.process.end(patience=0.0 if "said nothing" in why or "took nothing" in why else 1.0)
+        worker.process.end(patience=1.0 if why.endswith(ENDED) else 0.0)
+        (self._folder.heartbeats / f"rank-{worker.rank}.json").unlink(missing_ok=True)
         if worker.line is not None:
             worker.line.close()
         del self._workers[worker.rank]
-        how = worker.process.describe(why)
-        if "nothing" in why:
-            how = f"{worker.process.who} (pid {worker.process.pid}) {why.partition(': ')[2]} and was ended"
+        how = why if why and not why.endswith(ENDED) else worker.process.describe("is gone")
         held = self._dispenser.held(worker.rank)
         self._last_loss = f"{how}; its log: {worker.process.log}"
         self._journal.write(

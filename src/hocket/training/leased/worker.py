@@ -201,7 +201,7 @@ class _Worker:
         except Refused:
             return  # the run has gone back: the supervisor leases this again
         except WorkerLost as error:
-            self._line.send("trouble", reason=str(error))
+            self._trouble(error)
             return
         watch.add("data", min(waited, loaded.seconds))
         watch.add("wait", max(0.0, waited - loaded.seconds))
@@ -225,6 +225,12 @@ class _Worker:
             counts=self._counts(),
         )
 
+    def _trouble(self, error: WorkerLost, generation: int | None = None) -> None:
+        """Somebody cannot be reached: begin all lines anew when the supervisor says so."""
+        told = self._generation if generation is None else generation
+        self._strategy.close()
+        self._line.send("trouble", reason=str(error), generation=told)
+
     def _counts(self) -> dict[str, float]:
         counts = self._strategy.tell()
         counts["bytes_sent"] += self._line.bytes_sent
@@ -240,7 +246,7 @@ class _Worker:
                     self._strategy.join(facts)
                     self._generation = facts["generation"]
                 except WorkerLost as error:
-                    self._line.send("trouble", reason=str(error))
+                    self._trouble(error, facts["generation"])
             case "take":
                 self._strategy.take(message.tensors, facts["num_updates"])
             case "rest":
