@@ -184,7 +184,8 @@ class Line:
 class Listener:
     """Accepts lines from who knows the secret; each is handed to ``on_line`` in a thread of its own.
 
-    Binds to loopback unless told another ``host``, and to a free port unless told one. ``name`` is what peers call this process.
+    Binds to loopback unless told another ``host``, and to a free port unless told one. ``name`` is what
+    peers call this process.
     """
 
     def __init__(

@@ -228,6 +228,7 @@ class _Worker:
     def _trouble(self, error: WorkerLost, generation: int | None = None) -> None:
         """Somebody cannot be reached: begin all lines anew when the supervisor says so."""
         told = self._generation if generation is None else generation
+        self._generation = -1  # what is leased already is not computed
         self._strategy.close()
         self._line.send("trouble", reason=str(error), generation=told)
 
