@@ -23,7 +23,7 @@ from hocket.core import clock
 from hocket.core.protocols import GradBucket, PendingReport, RankPart, Replica, SyncStrategy
 from hocket.core.work import GlobalBatch
 from hocket.sync.agreement import clip_factor, flat_norm, step_or_skip
-from hocket.sync.exchange import Exchange, PlainExchange
+from hocket.sync.compression import CompressionSettings, NoCompression
 from hocket.sync.outer import Average, OuterSettings
 from hocket.sync.rounds import Round, RoundReport
 from hocket.sync.settings import SyncBase, SyncContext
@@ -40,6 +40,9 @@ class LocalSgdSettings(SyncBase):
 
     outer: OuterSettings = Average()
     """What is made of the mean way: average, bmuf or nesterov."""
+
+    compression: CompressionSettings = NoCompression()
+    """How pseudogradients are made fewer bytes: as in ``all_reduce``."""
 
     overlap_steps: int = Field(default=0, ge=0)
     """Inner steps of the next round that are taken while the exchange is under way; 0 waits for it."""
@@ -79,7 +82,7 @@ class LocalSgd:
         for bucket, anchor in zip(self._buckets, self._anchors, strict=True):
             torch._foreach_copy_(_views(bucket, anchor), list(bucket.parameters))
         self._outer = self._settings.outer.make(self._anchors, self._communicator.world_size)
-        self._exchange: Exchange = PlainExchange(self._communicator, self._ways)
+        self._exchange = self._settings.compression.make(self._communicator, self._ways)
         self._round = Round(self._communicator, self._device)
         self._sent: tuple[Round, Handle] | None = None
         self._consistent = True
