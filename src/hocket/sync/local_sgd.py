@@ -115,11 +115,11 @@ class LocalSgd:
         if self._sent is not None and (
             self._ends_round or self._round.num_steps == self._settings.overlap_steps
         ):
-            self._take_in()
+            self._take_in(at_once=False)
         if self._ends_round:
             self._send()
             if self._settle or not self._overlaps:
-                self._take_in()
+                self._take_in(at_once=True)
                 self._consistent = self._settle or not self._overlaps
         waited = clock.monotonic() - start
         return RoundReport(told, number, waited, self._communicator.bytes_sent - self._sent_before)
@@ -148,8 +148,8 @@ class LocalSgd:
         self._sent = (self._round, self._round.send())
         self._round = Round(self._communicator, self._device)
 
-    def _take_in(self) -> None:
-        """Take the outer step, and lay what this replica did meanwhile on top of it."""
+    def _take_in(self, *, at_once: bool) -> None:
+        """Take the outer step; lay on top of it what this replica did since it sent, if not ``at_once``."""
         assert self._sent is not None
         told, handle = self._sent
         self._sent = None
@@ -162,7 +162,7 @@ class LocalSgd:
             mine.sub_(anchor)  # minus the weights that were sent
         self._outer.step(self._anchors, [way.flat for way in self._ways])
         for number, (bucket, anchor) in enumerate(zip(self._buckets, self._anchors, strict=True)):
-            if self._overlaps:
+            if not at_once:
                 moved = self._mine[number].add_(anchor)
                 torch._foreach_add_(list(bucket.parameters), _views(bucket, moved))
             else:
