@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
+from pydantic import Field
 
 from hocket.comms.communicator import Communicator
 from hocket.core import clock
 from hocket.core.protocols import GradBucket, PendingReport, RankPart, Replica, SyncStrategy
 from hocket.core.work import GlobalBatch
 from hocket.sync.agreement import DeviceReport, SharedFacts, clip_factor, flat_norm, step_or_skip
+from hocket.sync.compression import CompressionSettings, NoCompression
 from hocket.sync.exchange import Exchange, PlainExchange
 from hocket.sync.settings import SyncBase, SyncContext
+
+_NONE = NoCompression()
 
 
 class AllReduceSettings(SyncBase):
@@ -21,14 +25,25 @@ class AllReduceSettings(SyncBase):
 
     name: Literal["all_reduce"] = "all_reduce"
 
+    compression: CompressionSettings = NoCompression()
+    """How gradients are made fewer bytes: none, bf16, fp16, power_sgd, one_bit or top_k."""
+
+    compress_after: int = Field(default=0, ge=0)
+    """Steps of the run that are sent as they are before compression begins."""
+
     @property
     def exact_instead(self) -> bool:
         """Sums of integers are the same sums."""
-        return True
+        return isinstance(self.compression, NoCompression)
 
     def make(self, context: SyncContext) -> SyncStrategy:
         """See :class:`hocket.sync.settings.SyncBase`."""
-        return AllReduce(context.communicator, max_grad_norm=context.max_grad_norm)
+        return AllReduce(
+            context.communicator,
+            max_grad_norm=context.max_grad_norm,
+            compression=self.compression,
+            compress_after=self.compress_after,
+        )
 
 
 class AllReduce:
@@ -41,19 +56,29 @@ class AllReduce:
     per_micro_batch = False
     per_replica_optimiser = False
 
-    def __init__(self, communicator: Communicator, *, max_grad_norm: float) -> None:
+    def __init__(
+        self,
+        communicator: Communicator,
+        *,
+        max_grad_norm: float,
+        compression: CompressionSettings = _NONE,
+        compress_after: int = 0,
+    ) -> None:
         self._communicator = communicator
         self._max_grad_norm = max_grad_norm
+        self._compression, self._compress_after = compression, compress_after
 
     def attach(self, replica: Replica) -> None:
-        """Make the exchange for the replica's buckets."""
+        """Make the exchanges for the replica's buckets."""
         self._buckets = replica.buckets
         self._facts = SharedFacts(self._communicator, replica.device)
         self._fine = torch.zeros((), device=replica.device)
-        self._exchange: Exchange = PlainExchange(self._communicator, replica.buckets)
+        self._plain = PlainExchange(self._communicator, replica.buckets)
+        self._compressed = self._compression.make(self._communicator, replica.buckets)
 
     def begin_step(self, batch: GlobalBatch, *, settle: bool) -> None:
-        """Take the integer that the sum of losses is divided by."""
+        """Take the integer that the sum of losses is divided by, and see how to send this step."""
+        self._exchange: Exchange = self._compressed if batch.step >= self._compress_after else self._plain
         self._per_token = 1.0 / max(1, batch.total_tokens)
         self._sent_before = self._communicator.bytes_sent
 
@@ -86,8 +111,8 @@ class AllReduce:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """What the exchange keeps."""
-        return self._exchange.state_dict()
+        return self._compressed.state_dict()
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         """Hand it to the exchange."""
-        self._exchange.load_state_dict(state)
+        self._compressed.load_state_dict(state)

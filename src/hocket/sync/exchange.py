@@ -15,12 +15,17 @@ from hocket.sync.state import expect
 class Exchange(Protocol):
     """Adds up the buckets of all ranks, each over itself, one round after another.
 
-    A round is :meth:`start` for every bucket in order, then :meth:`finish`, then :meth:`settle`.
-    Nothing in it waits for the device.
+    A round is :meth:`start` for every bucket in order, then :meth:`finish`, then :meth:`settle`;
+    in between, :meth:`forward` may be called once to send what a second stage has to send. Nothing
+    in it waits for the device.
     """
 
     def start(self, bucket: GradBucket, scale: float) -> None:
         """Send ``scale`` times the bucket on its way; the bucket must stay as it is until ``finish``."""
+        ...
+
+    def forward(self) -> None:
+        """Take in the first stage of all buckets and start the second; nothing where there is one only."""
         ...
 
     def finish(self) -> float:
@@ -52,6 +57,9 @@ class PlainExchange:
         """Start the bucket's all-reduce. ``scale`` is one for all buckets of a round."""
         self._scale = scale
         self._under_way.append(self._communicator.all_reduce(bucket.flat))
+
+    def forward(self) -> None:
+        """There is no second stage."""
 
     def finish(self) -> float:
         """Wait for the sums; the scale is left to the caller, who has a factor of its own."""

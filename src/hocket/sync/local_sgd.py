@@ -23,7 +23,7 @@ from hocket.core import clock
 from hocket.core.protocols import GradBucket, PendingReport, RankPart, Replica, SyncStrategy
 from hocket.core.work import GlobalBatch
 from hocket.sync.agreement import clip_factor, flat_norm, step_or_skip
-from hocket.sync.exchange import Exchange, PlainExchange
+from hocket.sync.compression import CompressionSettings, NoCompression
 from hocket.sync.outer import Average, OuterSettings
 from hocket.sync.rounds import Round, RoundReport
 from hocket.sync.settings import SyncBase, SyncContext
@@ -40,6 +40,9 @@ class LocalSgdSettings(SyncBase):
 
     outer: OuterSettings = Average()
     """What is made of the mean way: average, bmuf or nesterov."""
+
+    compression: CompressionSettings = NoCompression()
+    """How pseudogradients are made fewer bytes: as in ``all_reduce``."""
 
     overlap_steps: int = Field(default=0, ge=0)
     """Inner steps of the next round that are taken while the exchange is under way; 0 waits for it."""
@@ -84,7 +87,7 @@ class LocalSgd:
         for bucket, anchor in zip(self._buckets, self._anchors, strict=True):
             torch._foreach_copy_(_views(bucket, anchor), list(bucket.parameters))
         self._outer = self._settings.outer.make(self._anchors, self._communicator.world_size)
-        self._exchange: Exchange = PlainExchange(self._communicator, self._ways)
+        self._exchange = self._settings.compression.make(self._communicator, self._ways)
         self._round = Round(self._communicator, self._device)
         self._sent: tuple[Round, Handle] | None = None
         self._consistent = True
@@ -117,11 +120,11 @@ class LocalSgd:
         if self._sent is not None and (
             self._ends_round or self._round.num_steps == self._settings.overlap_steps
         ):
-            self._take_in()
+            self._take_in(at_once=False)
         if self._ends_round:
             self._send()
             if self._settle or not self._overlaps:
-                self._take_in()
+                self._take_in(at_once=True)
                 self._consistent = self._settle or not self._overlaps
         waited = clock.monotonic() - start
         return RoundReport(told, number, waited, self._communicator.bytes_sent - self._sent_before)
@@ -150,8 +153,8 @@ class LocalSgd:
         self._sent = (self._round, self._round.send())
         self._round = Round(self._communicator, self._device)
 
-    def _take_in(self) -> None:
-        """Take the outer step, and lay what this replica did meanwhile on top of it."""
+    def _take_in(self, *, at_once: bool) -> None:
+        """Take the outer step; lay on top of it what this replica did since it sent, if not ``at_once``."""
         assert self._sent is not None
         told, handle = self._sent
         self._sent = None
@@ -164,7 +167,7 @@ class LocalSgd:
             mine.sub_(anchor)  # minus the weights that were sent
         self._outer.step(self._anchors, [way.flat for way in self._ways])
         for number, (bucket, anchor) in enumerate(zip(self._buckets, self._anchors, strict=True)):
-            if self._overlaps:
+            if not at_once:
                 moved = self._mine[number].add_(anchor)
                 torch._foreach_add_(list(bucket.parameters), _views(bucket, moved))
             else:
