@@ -2,11 +2,13 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 import torch
 
+from hocket.comms.pulse import Pulse
 from hocket.comms.wire import Line, Listener, connect, new_secret
 from hocket.core.errors import WorkerLost
 
@@ -159,6 +161,43 @@ def test_a_peer_that_does_not_read_holds_nobody_up(ends: Ends) -> None:
     with pytest.raises(WorkerLost, match="took nothing"):
         for _ in range(200):
             ours.send("push", [torch.zeros(LIMIT // 4)])
+
+
+def test_a_link_that_stalls_for_five_seconds_loses_nothing(ends: Ends) -> None:
+    """Nothing passes for five seconds, and both ends still beat: afterwards all arrives, in order."""
+    stalled = threading.Event()
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        while data := source.recv(65536):
+            while stalled.is_set():
+                time.sleep(0.01)
+            sink.sendall(data)
+
+    with socket.create_server(("127.0.0.1", 0)) as middle:
+
+        def relay() -> None:
+            client, _ = middle.accept()
+            server = socket.create_connection(ends.listener.address)
+            threading.Thread(target=pump, args=(server, client), daemon=True).start()
+            pump(client, server)
+
+        threading.Thread(target=relay, daemon=True).start()
+        ours = connect(middle.getsockname(), ends.secret, "the client", max_payload=LIMIT)
+        assert ends._here.wait(10)
+        theirs = ends.theirs
+        assert theirs is not None
+        for line in (ours, theirs):
+            line.set_patience(60.0, sending=60.0)
+        pulse = Pulse(ours, theirs)
+        stalled.set()
+        for number in range(5):
+            ours.send("push", [torch.full((50_000,), float(number))], number=number)
+        threading.Timer(5.0, stalled.clear).start()
+        for number in range(5):
+            message = theirs.receive()
+            assert message.facts["number"] == number
+            assert float(message.tensors[0].sum()) == 50_000.0 * number
+        pulse.close()
 
 
 def test_loopback_unless_told_otherwise(ends: Ends) -> None:

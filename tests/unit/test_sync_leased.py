@@ -12,6 +12,7 @@ from hocket.sync.flat import OptimiserSpec
 from hocket.sync.gossip import GossipSettings
 from hocket.sync.hogwild import HogwildSettings
 from hocket.sync.leased import LeasedSettings
+from hocket.sync.pushing import OneBitPush, decode
 from hocket.sync.server import ServerSettings
 from leasing import Course, Leasing, global_batch, micro_batch, replica
 
@@ -101,6 +102,7 @@ def test_the_slow_worker_does_less_and_nobody_waits_for_it() -> None:
         ServerSettings(),
         ServerSettings(shards=2, update_every=6),
         ServerSettings(push_type="bf16"),
+        ServerSettings(mode="synchronous", push_type="one_bit", shards=2),
         ServerSettings(mode="bounded", max_staleness=3),
         GossipSettings(),
         GossipSettings(topology="random", average_every=5),
@@ -115,6 +117,20 @@ def test_asynchronous_workers_learn(settings: LeasedSettings) -> None:
     assert mean_loss(course.weights) < 0.5 * mean_loss(start)
     done = [(lease.batch.step, lease.number) for _, lease, _ in course.contributions]
     assert len(done) == len(set(done)) == STEPS * 6  # each part once
+
+
+@pytest.mark.parametrize("size", [1, 511, 512, 1300])
+def test_one_bit_pushes_keep_what_they_leave_out(size: int) -> None:
+    encode = OneBitPush(size, torch.float64)
+    sent, asked = torch.zeros(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
+    draw = torch.Generator().manual_seed(size)
+    for _ in range(20):
+        gradient = torch.randn(size, generator=draw, dtype=torch.float64)
+        pushed = encode(gradient)
+        assert pushed.nbytes <= -(-size // 512) * (512 // 8 + 2)
+        sent += decode(pushed, size, torch.float64)
+        asked += gradient
+    torch.testing.assert_close(sent + encode.residual[0, :size], asked)
 
 
 def mean_loss(weights: torch.Tensor) -> float:

@@ -21,9 +21,7 @@ from hocket.core.errors import WorkerLost
 from hocket.core.protocols import Contribution, Lease, LeasedStrategy, MicroBatchResult, Replica
 from hocket.sync.flat import flatten_weights, shard_borders
 from hocket.sync.leased import LeasedContext, LeasedSettings, clip, norm_per_token, only_bucket
-
-PushType = Literal["fp32", "bf16", "fp16"]
-_PUSHED = {"bf16": torch.bfloat16, "fp16": torch.float16}
+from hocket.sync.pushing import PushType, encoder
 
 
 class ServerSettings(LeasedSettings):
@@ -45,7 +43,7 @@ class ServerSettings(LeasedSettings):
     """``asynchronous``: parts whose gradients make one update; with all of a step it is softsync."""
 
     push_type: PushType = "fp32"
-    """What gradients are rounded to on their way."""
+    """How gradients are written on their way; ``one_bit`` keeps what it leaves out for the next push."""
 
     def make_worker(self, context: LeasedContext) -> LeasedStrategy:
         """See :class:`ParameterServer`."""
@@ -80,6 +78,10 @@ class ParameterServer:
         self._landing = self._weights if self._on_host else torch.empty_like(self._weights, device="cpu")
         borders = shard_borders(self._weights.numel(), self._settings.shards)
         self._slices = list(pairwise(borders))
+        self._encoders = [
+            encoder(self._settings.push_type, stop - start, self._weights.dtype)
+            for start, stop in self._slices
+        ]
 
     def join(self, facts: dict[str, Any]) -> None:
         """Lines to the shards, new ones after a shard was replaced."""
@@ -104,12 +106,14 @@ class ParameterServer:
         bad = not math.isfinite(norm)
         at_once = self._settings.mode == "asynchronous"
         gradient = self._bucket.flat.detach().to("cpu")
-        if self._settings.push_type in _PUSHED:
-            gradient = gradient.to(_PUSHED[self._settings.push_type])
-        for line, (start, stop), version in zip(self._lines, self._slices, self._versions, strict=True):
+        if bad:  # nothing of it may stay in a residual
+            gradient = torch.zeros_like(gradient)
+        for line, (start, stop), version, encode in zip(
+            self._lines, self._slices, self._versions, self._encoders, strict=True
+        ):
             line.send(
                 "push",
-                [gradient[start:stop]],
+                [encode(gradient[start:stop])],
                 generation=self._generation,
                 step=lease.batch.step,
                 number=lease.number,

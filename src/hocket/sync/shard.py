@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from hocket.sync.flat import FlatOptimiser, FlatState, OptimiserSpec, Span
+from hocket.sync.pushing import decode
 
 _POLL_SECONDS = 1.0
 
@@ -88,7 +89,7 @@ class Shard:
             slots = {name: value.clone() for name, value in now.slots.items()}
             return FlatState(now.weights.clone(), slots, now.num_updates)
 
-    def push(self, facts: dict[str, Any], gradient: torch.Tensor) -> dict[str, Any]:
+    def push(self, facts: dict[str, Any], pushed: torch.Tensor) -> dict[str, Any]:
         """Add the gradient of one part; says whether it counted, and how stale it was."""
         part = (int(facts["step"]), int(facts["number"]))
         with self._changed:
@@ -110,6 +111,7 @@ class Shard:
             else:
                 round_.tokens += float(facts["tokens"])
                 round_.share += float(facts["share"])
+                gradient = decode(pushed, self.size, self.dtype)
                 round_.total.add_(gradient, alpha=float(facts["factor"]))
             if self._in_order:
                 self._announce()
