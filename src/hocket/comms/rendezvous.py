@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hocket.comms.wire import Address, Line, connect
-from hocket.core.errors import RunError
+from hocket.core import clock
+from hocket.core.errors import RunError, WorkerLost
 
 NAME = "supervisor.json"
+_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,22 @@ class Rendezvous:
             return cls(**json.loads((folder / NAME).read_text()))
         except (OSError, ValueError, TypeError) as error:
             raise RunError(f"{folder / NAME}: no supervisor to be found: {error}") from error
+
+    @classmethod
+    def find(cls, folder: Path, name: str, seconds: float) -> tuple[Rendezvous, Line]:
+        """Wait until a supervisor is there, and join it: one that has just been started, or will be.
+
+        Raises what the last try raised.
+        """
+        deadline = clock.monotonic() + seconds
+        while True:
+            try:
+                found = cls.read(folder)
+                return found, found.join(name)
+            except (RunError, WorkerLost):
+                if clock.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_SECONDS)
 
     def join(self, name: str) -> Line:
         """A line to the supervisor, under the name that it will call this process by."""

@@ -15,7 +15,7 @@ from hocket.comms.mesh import Mesh
 from hocket.core import events, files
 from hocket.core import recipe as recipes
 from hocket.core.cost import CostModel
-from hocket.core.errors import CheckpointError, CorpusError, UsageError
+from hocket.core.errors import CheckpointError, CorpusError
 from hocket.core.layout import Layout
 from hocket.core.protocols import Replica, SyncStrategy
 from hocket.corpus.index import CorpusIndex
@@ -52,11 +52,7 @@ def assemble(
 ) -> Trainer:
     """The trainer of this rank, at the run's last checkpoint when there is one to go on from."""
     settings = recipe.sync
-    if not isinstance(settings, SyncBase):
-        raise UsageError(
-            f"sync.name {recipe.sync.name}: its workers are started by hocket alone, not by torchrun or srun",
-            "Start it with hocket train --workers N.",
-        )
+    assert isinstance(settings, SyncBase)  # the others have a driver of their own
     replicas = mesh.along("dp_replicate")
     leads = replicas.rank == 0
     tokens = Tokens.load(recipe.corpus)

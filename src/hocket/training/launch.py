@@ -23,6 +23,7 @@ from hocket.sync.leased import LeasedSettings
 from hocket.training import checkpoint_store
 from hocket.training.fine_tuning import Source
 from hocket.training.folder import RunFolder
+from hocket.training.leased import remote
 from hocket.training.leased.launch import supervise
 from hocket.training.recipe import TrainRecipe
 
@@ -81,6 +82,8 @@ def join(recipe: Path, *, run: Path, resume: bool = False, overrides: Sequence[s
         if place["RANK"] == "0":
             stack.enter_context(FolderLock(folder.root))
             start(folder, settled, resume=resume or (restarted and folder.recipe.exists()))
+        if isinstance(settled.sync, LeasedSettings):
+            return remote.join(folder, place)
         return run_rank(folder, resume=resume or restarted)
 
 

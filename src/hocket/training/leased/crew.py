@@ -64,6 +64,28 @@ class Process:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
+class Elsewhere:
+    """A process that somebody else started, and ends: seen by its line alone."""
+
+    pid: int | None = None
+    ended = False
+    log = Path("the output of that process")
+
+    def __init__(self, who: str) -> None:
+        self.who = who
+
+    def end(self, patience: float = 0.0) -> None:
+        """It ends by itself when its line does."""
+
+    def describe(self, otherwise: str) -> str:
+        """What is known of it."""
+        return f"{self.who} {otherwise}"
+
+    def last_words(self, lines: int = 15) -> str:
+        """Not known here."""
+        return ""
+
+
 @dataclass(frozen=True)
 class Heard:
     """Something that came in on a line: a message, or the end of the line and why."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from hocket.batching import BatchPlan
 from hocket.batching.settings import CostSettings
+from hocket.comms.wire import LOOPBACK
 from hocket.core import events, files
 from hocket.core import recipe as recipes
 from hocket.core.cost import CostModel
@@ -26,7 +28,7 @@ from hocket.training import checkpoint_store
 from hocket.training.assembly import make_model
 from hocket.training.folder import RunFolder
 from hocket.training.journal import Journal
-from hocket.training.leased.crew import Process, Switchboard
+from hocket.training.leased.crew import Elsewhere, Process, Switchboard
 from hocket.training.leased.keepers import Keeper, Memory, Neighbours, Shards
 from hocket.training.leased.state import Template
 from hocket.training.leased.supervisor import Supervisor
@@ -35,8 +37,18 @@ from hocket.training.recipe import TrainRecipe
 from hocket.training.result import write_result
 
 
-def supervise(folder: RunFolder, recipe: TrainRecipe, workers: int) -> None:
-    """Run to the end, or to a request to stop; goes on from the last checkpoint when there is one."""
+def supervise(
+    folder: RunFolder,
+    recipe: TrainRecipe,
+    workers: int,
+    *,
+    host: str = LOOPBACK,
+    spawn: Callable[[int], Elsewhere] | None = None,
+) -> None:
+    """Run to the end, or to a request to stop; goes on from the last checkpoint when there is one.
+
+    Listens on ``host``. ``spawn`` names workers that others start; without it they are started here.
+    """
     settings = recipe.sync
     assert isinstance(settings, LeasedSettings)
     torch.set_num_threads(recipe.threads)
@@ -77,7 +89,10 @@ def supervise(folder: RunFolder, recipe: TrainRecipe, workers: int) -> None:
     )
     keeper = _keeper(recipe, folder, logs)
     switchboard = Switchboard(
-        folder.root, max_payload=template.max_payload, patience=recipe.faults.link_seconds
+        folder.root,
+        max_payload=template.max_payload,
+        patience=recipe.faults.link_seconds,
+        host=host,
     )
     supervisor = Supervisor(
         recipe,
@@ -110,7 +125,7 @@ def supervise(folder: RunFolder, recipe: TrainRecipe, workers: int) -> None:
     if begun_with is not None:
         journal.write("init", **begun_with)
 
-    def spawn(rank: int) -> Process:
+    def start(rank: int) -> Process:
         return Process(
             f"worker {rank}",
             "hocket.training.leased.worker",
@@ -119,7 +134,7 @@ def supervise(folder: RunFolder, recipe: TrainRecipe, workers: int) -> None:
             recipe.threads,
         )
 
-    finished = supervisor.run(spawn, workers)
+    finished = supervisor.run(spawn or start, workers)
     summary = {"steps": supervisor.progress.step}
     if finished:
         fairness = supervisor.fairness.as_dict()

@@ -21,7 +21,7 @@ from hocket.sync.leased import LeasedSettings
 from hocket.training.checkpointer import Checkpointer
 from hocket.training.folder import RunFolder
 from hocket.training.journal import Journal
-from hocket.training.leased.crew import Heard, Process, Switchboard
+from hocket.training.leased.crew import Elsewhere, Heard, Process, Switchboard
 from hocket.training.leased.keepers import Keeper, Member, ShardGone
 from hocket.training.leased.ledger import Fairness, Ledger
 from hocket.training.leased.state import Template
@@ -38,7 +38,7 @@ _MAX_TROUBLES = 3
 class _Worker:
     """A worker, from its start to its loss."""
 
-    def __init__(self, rank: int, process: Process) -> None:
+    def __init__(self, rank: int, process: Process | Elsewhere) -> None:
         self.rank, self.process = rank, process
         self.line: Line | None = None
         self.address: tuple[str, int] | None = None
@@ -88,7 +88,7 @@ class Supervisor:
         self._in_vain = 0
         self._checkpointer = Checkpointer(folder.checkpoints, recipe.checkpoint, self._on_checkpoint)
 
-    def run(self, spawn: Callable[[int], Process], num_workers: int) -> bool:
+    def run(self, spawn: Callable[[int], Process | Elsewhere], num_workers: int) -> bool:
         """Train to the last step; False when a request to stop ended it earlier, at a checkpoint.
 
         Raises :class:`RunError` naming the culprit when no worker is left.

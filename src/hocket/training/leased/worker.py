@@ -52,6 +52,8 @@ from hocket.training.validation import Validation
 EXIT_SUPERVISOR_LOST = 77
 """Exit status of a worker whose supervisor is gone."""
 
+_FIND_SECONDS = 300.0
+
 
 @dataclass(frozen=True)
 class _Loaded:
@@ -81,9 +83,8 @@ def main() -> None:
 
 def run(folder: RunFolder, rank: int) -> int:
     """Join the run as one worker; the exit status."""
-    place = Rendezvous.read(folder.root)
     name = f"worker {rank} (pid {os.getpid()} on {os.uname().nodename})"
-    line = place.join(name)
+    place, line = Rendezvous.find(folder.root, name, _FIND_SECONDS)
     outlive_parent()  # from here on the line tells of its end, and this process of that
     try:
         line.send("worker", rank=rank, pid=os.getpid())
@@ -278,6 +279,8 @@ class _Worker:
                     self._leases.put(message.facts)
                 else:
                     self._inbox.put(message)
+                if message.kind == "end":
+                    return
         except WorkerLost as error:
             _supervisor_lost(error)
 
