@@ -42,7 +42,7 @@ def join(folder: RunFolder, place: Mapping[str, str]) -> int:
             [*command, place["WORLD_SIZE"], place["MASTER_ADDR"]], env={**os.environ, "PYTHONPATH": paths}
         )
     with while_signals(_STOPS, lambda _signal: folder.stop.touch()):
-        status = worker.run(folder, rank)
+        status = worker.run(folder, rank, int(place.get("LOCAL_RANK", "0")))
     return status if supervisor is None else supervisor.wait()
 
 

@@ -81,15 +81,15 @@ def main() -> None:
     os._exit(status)
 
 
-def run(folder: RunFolder, rank: int) -> int:
-    """Join the run as one worker; the exit status."""
+def run(folder: RunFolder, rank: int, local_rank: int | None = None) -> int:
+    """Join the run as one worker; the exit status. ``local_rank`` chooses the device, ``rank`` by default."""
     name = f"worker {rank} (pid {os.getpid()} on {os.uname().nodename})"
     place, line = Rendezvous.find(folder.root, name, _FIND_SECONDS)
     outlive_parent()  # from here on the line tells of its end, and this process of that
     try:
         line.send("worker", rank=rank, pid=os.getpid())
         Pulse(line)
-        _Worker(folder, rank, line, place, name).serve()
+        _Worker(folder, rank, line, place, name, rank if local_rank is None else local_rank).serve()
     except WorkerLost as error:
         _supervisor_lost(error)
     except HocketError as error:
@@ -112,7 +112,9 @@ def _supervisor_lost(error: WorkerLost) -> None:
 class _Worker:
     """Everything a worker computes with."""
 
-    def __init__(self, folder: RunFolder, rank: int, line: Line, place: Rendezvous, name: str) -> None:
+    def __init__(
+        self, folder: RunFolder, rank: int, line: Line, place: Rendezvous, name: str, local_rank: int
+    ) -> None:
         self._line, self._name = line, name
         self._inbox: queue.SimpleQueue[_Loaded | _Failed | Message] = queue.SimpleQueue()
         self._leases: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -124,7 +126,7 @@ class _Worker:
         threading.Thread(target=self._listen, name="listen", daemon=True).start()
         self._heartbeat = Heartbeat(folder.heartbeats, rank, recipe.faults.silence_seconds)
         fix_arithmetic(recipe.threads)
-        device = choose_device(recipe.device, rank)
+        device = choose_device(recipe.device, local_rank)
         tokens = Tokens.load(recipe.corpus)
         index = CorpusIndex.open(recipe.corpus, "train")
         model, config, _, _ = make_model(recipe, tokens, fresh=True)
