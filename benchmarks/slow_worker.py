@@ -56,13 +56,16 @@ def rate(recipe: dict[str, Any], workers: int, folder: Path) -> tuple[float, dic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("corpus", type=Path)
+    parser.add_argument("corpus", type=Path, nargs="?")
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--only", nargs="*", help="beside all_reduce")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    if options.corpus is None:
+        print("slow_worker: name a prepared corpus: not run", file=sys.stderr)
+        return
     rows = []
     for workers in options.workers:
         chosen = {
