@@ -29,7 +29,7 @@ STEPS = 40
 def write(folder: Path, corpus: Path, sync: dict[str, Any], **changes: Any) -> Path:
     """A recipe with patience: on a busy machine a process may be slow without being lost."""
     path = folder / "recipe.yaml"
-    faults = {"link_seconds": 120, "silence_seconds": 600}
+    faults = {"link_seconds": 600, "silence_seconds": 1200}
     settings = {"steps": STEPS, "sync": sync, "faults": faults, "checkpoint": {"every_steps": 10}, **changes}
     path.write_text(json.dumps(small_recipe(corpus, **settings)))
     return path
