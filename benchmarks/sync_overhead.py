@@ -49,7 +49,7 @@ class Loss(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: MicroBatch) -> torch.Tensor:
+    def forward(self, batch: MicroBatch) -> torch.Tensor:  # noqa: D102
         loss: torch.Tensor = self.model.loss(batch)  # type: ignore[operator]
         return loss
 

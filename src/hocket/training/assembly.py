@@ -219,7 +219,13 @@ def _take_up(
     replicas: Communicator,
 ) -> Progress:
     saved = Progress.from_dict(checkpoint_store.read_progress(checkpoint))
-    kept = restore(checkpoint, replica.model, optimiser, replicas)
+    kept = restore(
+        checkpoint,
+        replica.model,
+        optimiser,
+        replicas,
+        per_replica_optimiser=sync.per_replica_optimiser,
+    )
     if saved.fingerprint != fresh.fingerprint:
         raise CheckpointError(
             f"{checkpoint}: taken under another plan of batches",

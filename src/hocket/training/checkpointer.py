@@ -114,12 +114,17 @@ def collect(
 
 
 def restore(
-    folder: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, replicas: Communicator
+    folder: Path,
+    model: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    replicas: Communicator,
+    *,
+    per_replica_optimiser: bool,
 ) -> Mapping[str, torch.Tensor]:
     """Load model and optimiser in place; return what ``sync`` had kept. Hashes are checked first.
 
     Where each replica had an optimiser state of its own, the same number of replicas takes them up
-    again, and any other number takes their mean.
+    again if they may differ (``per_replica_optimiser``); otherwise all take their mean.
 
     Raises :class:`CheckpointError` when the checkpoint is damaged or of another model.
     """
@@ -136,19 +141,20 @@ def restore(
             )
     loaded = stored.read(own)
     model.load_state_dict({name.removeprefix("model."): value for name, value in loaded.items()})
-    _restore_optimiser(stored, dict(model.named_parameters()), optimiser, replicas)
+    heads = sorted({name.partition(".")[0] for name in stored if name.startswith("optimiser")})
+    if per_replica_optimiser and len(heads) == replicas.world_size > 1:
+        heads = [f"optimiser@{replicas.rank}"]
+    _restore_optimiser(stored, heads, dict(model.named_parameters()), optimiser)
     return Within(stored, "sync.")
 
 
 def _restore_optimiser(
     stored: store.StoredTensors,
+    heads: list[str],
     parameters: dict[str, torch.nn.Parameter],
     optimiser: torch.optim.Optimizer,
-    replicas: Communicator,
 ) -> None:
-    heads = sorted({name.partition(".")[0] for name in stored if name.startswith("optimiser")})
-    if len(heads) == replicas.world_size > 1:
-        heads = [f"optimiser@{replicas.rank}"]
+    """Fill the optimiser's state with the mean of those under ``heads``, one after another."""
     for head in heads:
         for key, value in stored.read(name for name in stored if name.startswith(f"{head}.")).items():
             slot, _, name = key.removeprefix(f"{head}.").partition(".")  # slots have no dot

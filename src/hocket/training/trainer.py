@@ -89,6 +89,7 @@ class Trainer:
                 stop = self._settle(keep=1) or stop  # the last one is computed while the next is queued
                 if (stop or validates or saves) and self.sync.consistent_point():
                     stop = self._settle(keep=0) or stop
+                    assert not self._taken, "a consistent point, and steps that nobody was told of"
                     self._pause(step + 1, validates=validates and not stop, saves=saves or stop)
                     validates = saves = False
                     if stop:
