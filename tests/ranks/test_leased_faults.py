@@ -63,7 +63,6 @@ def test_a_killed_worker_is_named_and_the_others_go_on(name: str, corpus: Path, 
     assert "was ended by SIGKILL" in lost["reason"]
     assert len(of_kind(run, "start")) == 1  # nobody was started again
     assert_each_utterance_once(run, corpus)
-    assert summary["leases"]["shares"]["1"] < min(summary["leases"]["shares"][rank] for rank in "02")
     await_end(pids)
 
 
