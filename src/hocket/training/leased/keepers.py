@@ -230,7 +230,9 @@ class Shards:
             self._lines[facts["index"]] = line
             self._addresses[facts["index"]] = facts["address"]
             return
-        index = next(index for index, own in self._lines.items() if own is line)
+        index = next((index for index, own in self._lines.items() if own is line), None)
+        if index is None:
+            return  # of somebody who was given up
         if message.kind == "loaded" and facts["generation"] == self._hub.generation:
             self._loaded.add(index)
         elif message.kind == "state":
