@@ -73,6 +73,24 @@ def global_batch(step: int, num_micro_batches: int = NUM_MICRO_BATCHES) -> Globa
     return GlobalBatch(0, step, tuple(specs))
 
 
+class Recording(torch.optim.SGD):
+    """SGD that adds up its steps."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__(model.parameters(), lr=0.05, fused=True)
+        self.model, self.stepped = model, torch.zeros(())
+
+    def step(self, closure: Any = None) -> Any:
+        before = flat_weights(self.model)
+        super().step(closure)
+        self.stepped = self.stepped + flat_weights(self.model) - before
+
+
+def flat_weights(model: torch.nn.Module) -> torch.Tensor:
+    """A copy of all weights."""
+    return torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+
+
 @dataclass
 class Course:
     """What one replica went through."""
@@ -86,6 +104,8 @@ class Course:
     ready: list[int] = field(default_factory=list)
     """Reports that were ready after each step."""
     sync_state: State = field(default_factory=dict)
+    stepped: torch.Tensor = field(default_factory=lambda: torch.zeros(()))
+    """Sum of the steps that its own optimiser took."""
 
 
 def course(
@@ -115,7 +135,7 @@ def course(
         sync.attach(replica)
         if states:
             sync.load_state_dict({n: value.clone() for state in states for n, value in state.items()})
-        stepper = torch.optim.SGD(model.parameters(), lr=0.05, fused=True)
+        stepper = Recording(model)
         found, pending = Course(torch.empty(0)), []
         for step in steps:
             batch = global_batch(step, num_micro_batches)
@@ -128,9 +148,9 @@ def course(
             results = replica.forward_backward(loaded, on_bucket=sync.on_grad_ready)
             pending.append(sync.step(stepper, RankPart(results, busy_seconds=1.0, utterances=step)))
             found.consistent.append(sync.consistent_point())
-            found.after.append(torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone())
+            found.after.append(flat_weights(model))
             found.ready.append(sum(report.ready() for report in pending))
-        found.weights = found.after[-1]
+        found.weights, found.stepped = found.after[-1], stepper.stepped
         found.reports = [report.result() for report in pending if report.ready()]
         found.sync_state = {name: value.clone() for name, value in sync.state_dict().items()}
         return found

@@ -64,7 +64,7 @@ def rounds(
         for number in range(num_rounds):
             whole = grads(seed + number, ranks.rank, len(given))
             given += whole / 4
-            for bucket, part in zip(buckets, whole.split([len(b.flat) for b in buckets]), strict=True):
+            for bucket, part in zip(buckets, torch.split(whole, [len(b.flat) for b in buckets]), strict=True):
                 bucket.flat.copy_(part)
                 exchange.start(bucket, 0.25)
             unit = exchange.finish()

@@ -110,9 +110,9 @@ def test_nesterov_is_that_of_torch() -> None:
 @pytest.mark.parametrize("compression", ["none", "one_bit", "power_sgd"])
 def test_with_overlap_no_ones_steps_are_lost(overlap: int, compression: str) -> None:
     settings = strategy("local_sgd", sync_every=4, overlap_steps=overlap, compression=compression)
-    ranks = course(settings, 2, steps=range(16), settle_at=[6, 7])
-    assert ranks[0].consistent == [step in (7, 15) for step in range(16)]
-    for step in (7, 15):
+    ranks = course(settings, 2, steps=range(16), settle_at=[10, 11])
+    assert ranks[0].consistent == [step in (11, 15) for step in range(16)]
+    for step in (11, 15):
         assert torch.equal(ranks[0].after[step], ranks[1].after[step])
     assert not torch.equal(ranks[0].after[3], ranks[1].after[3])  # nobody waits at the end of the first round
     assert ranks[0].ready[3] == 0
@@ -120,15 +120,12 @@ def test_with_overlap_no_ones_steps_are_lost(overlap: int, compression: str) -> 
 
 
 def test_with_overlap_the_mean_way_of_all_steps_is_gone() -> None:
-    """A loss that is linear has the same gradient everywhere, so all schedules lead to one place."""
-    settings = strategy("local_sgd", sync_every=4, overlap_steps=2)
-    plain = strategy("local_sgd", sync_every=1)
-
-    def flatten(_step: int, batch: Any) -> None:
-        batch.features_BTF *= 1e-9
-
-    there = [course(s, 2, steps=range(16), spoil=flatten)[0].weights - start() for s in (settings, plain)]
-    assert apart(*there) < 1e-6
+    for overlap in (0, 1, 3, 4):
+        settings = strategy("local_sgd", sync_every=4, overlap_steps=overlap)
+        ranks = course(settings, 2, steps=range(16))
+        mean_way = torch.stack([found.stepped for found in ranks]).mean(0)
+        assert apart(ranks[0].weights - start(), mean_way) < 1e-12
+        assert not torch.equal(ranks[0].stepped, ranks[1].stepped)
 
 
 @pytest.mark.parametrize("outer", ["average", "bmuf", "nesterov"])

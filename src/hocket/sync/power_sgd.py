@@ -65,12 +65,12 @@ class _Factors:
             for p, r, sent, left, right, own_right, start, agreed in zip(
                 low,
                 ranks,
-                self.sent.view(-1).split(sizes),
-                self.left.split(left_sizes),
-                self.right.split(right_sizes),
-                self.own_right.split(right_sizes),
-                self.start.split(right_sizes),
-                self.agreed.view(-1).split(sizes),
+                torch.split(self.sent.view(-1), sizes),
+                torch.split(self.left, left_sizes),
+                torch.split(self.right, right_sizes),
+                torch.split(self.own_right, right_sizes),
+                torch.split(self.start, right_sizes),
+                torch.split(self.agreed.view(-1), sizes),
                 strict=True,
             )
         ]
@@ -170,7 +170,7 @@ class PowerSgdExchange:
             raise CheckpointError(
                 "the checkpoint's factors are of another rank", "Keep sync.compression.rank as it was."
             )
-        for factors, part in zip(self._factors, right.split(sizes), strict=True):
+        for factors, part in zip(self._factors, torch.split(right, sizes), strict=True):
             factors.start.copy_(part)
 
     def _residuals(self) -> list[torch.Tensor]:

@@ -44,5 +44,5 @@ def load_residuals(
             f"the checkpoint's residuals are of {whole.numel()} numbers, not {sum(sizes)}",
             "Go on with the recipe's sync section as it was: what is compressed must not change.",
         )
-    for residual, part in zip(residuals, whole.split(sizes), strict=True):
+    for residual, part in zip(residuals, torch.split(whole, sizes), strict=True):
         residual.copy_(part)

@@ -33,6 +33,9 @@ class _Stage:
     dense: Staging
     """What is sent as it is."""
 
+    wire_NW: torch.Tensor = field(init=False)
+    """Where what comes is laid."""
+
     going: torch.Tensor = field(init=False)
     """What is under way from here: it must live until it has arrived."""
 
@@ -158,13 +161,13 @@ class TwoStageExchange:
         sizes = [int(size) for size in state["sizes"]]
         same_cut = sizes == [stage.staging.size for stage in self._stages]
         if same_cut and len(residual_names(state)) == world_size:
-            owned = state[f"owned.{rank}"].split([stage.staging.shard_size for stage in self._stages])
+            owned = torch.split(state[f"owned.{rank}"], [stage.staging.shard_size for stage in self._stages])
             for stage, part in zip(self._stages, owned, strict=True):
                 stage.owned_1S[0].copy_(part)
             return
         whole = self._owned_by_all(state, sizes) / world_size
         for residual, part in zip(
-            self._residuals(), whole.split([r.numel() for r in self._residuals()]), strict=True
+            self._residuals(), torch.split(whole, [r.numel() for r in self._residuals()]), strict=True
         ):
             residual.add_(part.to(residual.device))
 
@@ -173,7 +176,7 @@ class TwoStageExchange:
         num_owners = len(residual_names(state))
         group = self._codec.group
         shards = [-(-size // (group * num_owners)) * group for size in sizes]
-        owned = [state[f"owned.{owner}"].split(shards) for owner in range(num_owners)]
+        owned = [torch.split(state[f"owned.{owner}"], shards) for owner in range(num_owners)]
         return torch.cat([torch.cat([parts[b] for parts in owned])[:size] for b, size in enumerate(sizes)])
 
     def _residuals(self) -> list[torch.Tensor]:
