@@ -24,7 +24,7 @@ from hocket.sync.server import ServerSettings
 from hocket.training.leased.crew import Process
 from hocket.training.leased.state import Template
 
-_START_SECONDS = 120.0
+_START_SECONDS = 600.0
 
 
 class Member(Protocol):
