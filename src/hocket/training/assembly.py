@@ -59,7 +59,7 @@ def assemble(
     index = CorpusIndex.open(recipe.corpus, "train")
     last = _last_checkpoint(folder, mesh) if resume else None
     model, config, begun_with, num_frozen = make_model(recipe, tokens, fresh=last is None)
-    replica = apply(model, mesh.layout, device, precision=recipe.precision, bucket_mb=recipe.sync.bucket_mb)
+    replica = apply(model, mesh.layout, device, precision=recipe.precision, bucket_mb=settings.bucket_mb)
     recipe, cost = _settle_cost(recipe, folder, replica, workload.cost(config), mesh)
     plan = BatchPlan(
         index, recipe.batch, cost, seed=recipe.seed, speed_percents=recipe.augment.speed_percents

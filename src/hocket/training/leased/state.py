@@ -58,7 +58,7 @@ class Template:
     def restore(self, checkpoint: Path) -> None:
         """Take up a checkpoint of any strategy, on any number of workers."""
         optimiser = make_optimiser(self.model, self._settings)
-        restore(checkpoint, self.model, optimiser, Alone())
+        restore(checkpoint, self.model, optimiser, Alone(), per_replica_optimiser=False)
         self.state.num_updates = 0.0
         for name, flat in self.state.slots.items():
             for parameter, (_, view) in zip(self._bucket.parameters, self._bucket.views(flat), strict=True):
