@@ -5,13 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 
+from hocket.comms.communicator import ThreadedCommunicator, run_threads
 from hocket.core.layout import Layout
 from hocket.core.work import MicroBatch
 from hocket.model import ModelConfig, build
 from hocket.model.dropout import DropoutMasks, Site
 from hocket.parallel import apply
+from hocket.parallel.buckets import make_buckets
 from hocket.parallel.precision import Precision
+from hocket.sync.compression import CompressionSettings
 from jobs import train
 from small import SMALL_MODEL, small_recipe
 
@@ -57,3 +61,34 @@ def test_a_run_over_nccl(corpus: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps(small_recipe(corpus, device="cuda", precision="bf16")))
     assert train(recipe, tmp_path / "run", workers=1)["steps"] == 16
+
+
+@pytest.mark.parametrize("name", ["none", "bf16", "fp16", "one_bit", "power_sgd", "top_k"])
+def test_compression_is_that_of_the_cpu_and_never_waits_for_the_device(name: str) -> None:
+    settings = TypeAdapter(CompressionSettings).validate_python(name)
+
+    def agreed(device: str) -> torch.Tensor:
+        def work(ranks: ThreadedCommunicator) -> torch.Tensor:
+            draw = torch.Generator().manual_seed(1)
+            weights = [torch.randn(s, generator=draw).to(device) for s in ((90, 70), (70,), (40, 33))]
+            buckets = make_buckets([(str(n), torch.nn.Parameter(w)) for n, w in enumerate(weights)], 0.02)
+            exchange = settings.make(ranks, buckets)
+            for bucket in buckets:
+                for weight, (_, view) in zip(bucket.parameters, bucket.views(bucket.flat), strict=True):
+                    view.copy_(weight.detach())
+            taken = torch.zeros((), device=device)
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                for _ in range(2):
+                    for bucket in buckets:
+                        exchange.start(bucket, 0.5)
+                    unit = exchange.finish()
+                    exchange.settle(taken)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+            return torch.cat([bucket.flat * unit for bucket in buckets]).cpu()
+
+        return run_threads(1, work)[0]
+
+    ours, theirs = agreed("cuda"), agreed("cpu")
+    assert float((ours - theirs).norm() / theirs.norm()) < 1e-3

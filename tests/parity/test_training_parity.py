@@ -62,7 +62,7 @@ def course(folder: Path) -> Course:
         loaded = [loader.load(batch.micro_batches[position], batch.epoch, step) for position in mine]
         for micro_batch in loaded:
             micro_batch.features_BTF = micro_batch.features_BTF.double()
-        strategy.begin_step(batch)
+        strategy.begin_step(batch, settle=False)
         results = replica.forward_backward(loaded, on_bucket=strategy.on_grad_ready)
         losses.append(strategy.step(optimiser, RankPart(results)).result().loss_sum / batch.total_tokens)
         gradients.append(torch.cat([bucket.flat.clone() for bucket in replica.buckets]))

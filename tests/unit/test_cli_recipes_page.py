@@ -19,9 +19,10 @@ ROOT = Path(__file__).parents[2]
 
 def settings(schema: type[BaseModel]) -> Iterator[str]:
     for name, field in schema.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from settings(field.annotation)
-        else:
+        below = list(recipes.sections_of(field.annotation))
+        for form in below:
+            yield from settings(form)
+        if not below:
             yield name
 
 

@@ -3,19 +3,61 @@
 import pytest
 import torch
 
-from hocket.comms.communicator import ThreadedCommunicator, run_threads
+from hocket.comms.communicator import Communicator, ThreadedCommunicator, TorchCommunicator, run_threads
+from processes import run_processes
+
+Exchanged = tuple[list[list[int]], list[list[int]], list[int]]
 
 
-def test_all_reduce_sums_on_every_rank_and_counts_bytes() -> None:
-    def work(ranks: ThreadedCommunicator) -> tuple[list[float], int]:
+def test_all_reduce_sums_on_every_rank() -> None:
+    def work(ranks: ThreadedCommunicator) -> list[float]:
         x = torch.full((3,), float(ranks.rank + 1))
         ranks.all_reduce(x).wait()
-        ranks.barrier()
-        return x.tolist(), ranks.num_bytes
+        return x.tolist()
 
-    for values, num_bytes in run_threads(3, work):
-        assert values == [6.0, 6.0, 6.0]
-        assert num_bytes == 3 * 12
+    assert run_threads(3, work) == [[6.0, 6.0, 6.0]] * 3
+
+
+def exchanged(ranks: Communicator) -> Exchanged:
+    """What comes back from every collective, and the bytes that each put on this rank's wire."""
+    sent: list[int] = []
+
+    def count() -> None:
+        sent.append(ranks.bytes_sent - sum(sent))
+
+    ranks.all_reduce(torch.ones(6, dtype=torch.int32)).wait()
+    count()
+    parts = torch.tensor(
+        [[10 * ranks.rank + other] * 4 for other in range(ranks.world_size)], dtype=torch.uint8
+    )
+    received = torch.zeros_like(parts)
+    ranks.all_to_all(received, parts).wait()
+    count()
+    gathered = torch.zeros((ranks.world_size, 5), dtype=torch.uint8)
+    ranks.all_gather_into(gathered, torch.full((5,), ranks.rank, dtype=torch.uint8)).wait()
+    count()
+    ranks.broadcast(torch.zeros(7, dtype=torch.uint8), 1 % ranks.world_size)
+    count()
+    return received.tolist(), gathered.tolist(), sent
+
+
+def exchanged_by_processes() -> Exchanged:
+    return exchanged(TorchCommunicator())
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("real", [False, True])
+def test_every_part_goes_where_it_belongs_and_is_counted(world_size: int, real: bool) -> None:
+    if real:
+        found = run_processes(world_size, exchanged_by_processes)
+    else:
+        found = list(run_threads(world_size, exchanged))
+    others = world_size - 1
+    for rank, (received, gathered, sent) in enumerate(found):
+        assert received == [[10 * source + rank] * 4 for source in range(world_size)]
+        assert gathered == [[source] * 5 for source in range(world_size)]
+        broadcast = 7 * others if rank == 1 % world_size else 0
+        assert sent == [2 * 24 * others // world_size, 4 * others, 5 * others, broadcast]
 
 
 def test_broadcast_and_gather() -> None:

@@ -91,7 +91,7 @@ def train(
                 each.features_BTF = each.features_BTF.to(dtype)
                 if spoil is not None:
                     spoil(step, each)
-            strategy.begin_step(batch)
+            strategy.begin_step(batch, settle=False)
             results = replica.forward_backward(
                 loaded,
                 on_bucket=None if strategy.per_micro_batch else strategy.on_grad_ready,
@@ -176,7 +176,7 @@ def test_exact_skips_what_would_overflow_its_integers() -> None:
     def work(ranks: ThreadedCommunicator) -> StepReport:
         strategy = exact(ranks)
         strategy.attach(replica)
-        strategy.begin_step(global_batch())
+        strategy.begin_step(global_batch(), settle=False)
         results = replica.forward_backward([micro_batch(0)], on_micro_batch=strategy.on_micro_batch)
         stepper = torch.optim.SGD(replica.model.parameters(), lr=0.1, fused=True)
         return strategy.step(stepper, RankPart(results)).result()

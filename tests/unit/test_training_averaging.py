@@ -7,13 +7,25 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from hocket.comms.communicator import Alone
 from hocket.core.errors import CheckpointError
+from hocket.sync.all_reduce import AllReduce
 from hocket.training import checkpoint_store as store
 from hocket.training.averaging import Average, EmaSettings, decay_at, make_average
 from hocket.training.checkpointer import Checkpointer, collect, restore
 from hocket.training.recipe import CheckpointSettings
 
 DECAY = EmaSettings(decay=0.9)
+
+
+class Plain(AllReduce):
+    """A strategy that keeps nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -84,7 +96,7 @@ def saved(root: Path, average_on: bool, steps: int = 6) -> tuple[Path, torch.nn.
     for number in range(steps):
         step(model, optimiser, average, number)
     checkpointer = Checkpointer(root, CheckpointSettings(), lambda _step, _failure: None)
-    checkpointer.save(steps, collect(model, optimiser, {}, average), {})
+    checkpointer.save(steps, collect(model, optimiser, Plain(), 0, average), {})
     checkpointer.wait()
     return store.folder_for(root, steps), model, average
 
@@ -94,7 +106,7 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(tmp_path: Path) -> None:
     _, _, undisturbed = saved(tmp_path / "all", average_on=True, steps=9)
     model, optimiser = begin(seed=2)
     average = make_average(model, DECAY)
-    restore(folder, model, optimiser, average)
+    restore(folder, model, optimiser, Alone(), per_replica_optimiser=False, average=average)
     for number in range(6, 9):
         step(model, optimiser, average, number)
     for name, value in undisturbed.tensors().items():
@@ -107,4 +119,4 @@ def test_it_cannot_begin_or_end_in_the_middle_of_a_run(was_on: bool, tmp_path: P
     model, optimiser = begin()
     average = make_average(model, EmaSettings() if was_on else DECAY)
     with pytest.raises(CheckpointError, match=r"average.*\n.*recipe"):
-        restore(folder, model, optimiser, average)
+        restore(folder, model, optimiser, Alone(), per_replica_optimiser=False, average=average)

@@ -5,16 +5,21 @@ import os
 import pickle
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 
+from hocket.comms.communicator import TorchCommunicator
 from hocket.core.errors import CheckpointError
+from hocket.sync.all_reduce import AllReduce
 from hocket.training import checkpoint_store as store
-from hocket.training.checkpointer import Checkpointer, collect, restore
+from hocket.training import checkpointer
+from hocket.training.checkpointer import Checkpointer, collect
 from hocket.training.recipe import CheckpointSettings
 
 
@@ -33,6 +38,22 @@ def trained(width: int = 6) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
         model(torch.randn(5, 4)).square().sum().backward()
         optimiser.step()
     return model, optimiser
+
+
+class Keeper(AllReduce):
+    """A strategy that keeps something."""
+
+    def __init__(self) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {"residual": torch.ones(3)}
+
+
+def restore(
+    folder: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer
+) -> Mapping[str, torch.Tensor]:
+    return checkpointer.restore(folder, model, optimiser, TorchCommunicator(), per_replica_optimiser=False)
 
 
 class Saves:
@@ -55,7 +76,7 @@ class Saves:
         metric: float | None = None,
     ) -> Path:
         self.checkpointer.save(
-            step, collect(model, optimiser, {"residual": torch.ones(3)}), {"step": step, "metric": metric}
+            step, collect(model, optimiser, Keeper(), rank=0), {"step": step, "metric": metric}
         )
         return store.folder_for(self.root, step)
 
@@ -73,6 +94,37 @@ def test_everything_comes_back(tmp_path: Path) -> None:
             assert torch.equal(value, other_optimiser.state[theirs][slot])
     assert torch.equal(kept["residual"], torch.ones(3))
     assert store.read_progress(folder)["step"] == 7
+
+
+def test_optimiser_states_of_replicas_come_back_to_each_or_as_their_mean(tmp_path: Path) -> None:
+    class Alone(Keeper):
+        per_replica_optimiser = True
+
+    saves, replicas, tensors = Saves(tmp_path), [trained(), trained()], {}
+    for rank, (model, optimiser) in enumerate(replicas):
+        tensors.update(collect(model, optimiser, Alone(), rank))
+    saves.checkpointer.save(1, tensors, {"step": 1})
+    saves.checkpointer.wait()
+
+    def momentum(rank: int, world_size: int, per_replica_optimiser: bool) -> torch.Tensor:
+        model, optimiser = trained()
+        ranks: Any = SimpleNamespace(rank=rank, world_size=world_size)
+        checkpointer.restore(
+            store.folder_for(saves.root, 1),
+            model,
+            optimiser,
+            ranks,
+            per_replica_optimiser=per_replica_optimiser,
+        )
+        found: torch.Tensor = optimiser.state[next(model.parameters())]["exp_avg"]
+        return found
+
+    first, second = (o.state[next(m.parameters())]["exp_avg"] for m, o in replicas)
+    assert torch.equal(momentum(0, 2, True), first)
+    assert torch.equal(momentum(1, 2, True), second)
+    mean = (first + second) / 2
+    for rank, world_size, own in ((0, 2, False), (2, 3, True), (0, 1, True)):
+        torch.testing.assert_close(momentum(rank, world_size, own), mean)
 
 
 def test_training_goes_on_while_it_is_written(tmp_path: Path) -> None:

@@ -5,9 +5,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from hocket.cli.main import app
 from hocket.core import recipe as recipes
 from hocket.core.errors import RecipeError, RunError
+from hocket.sync import AllReduceSettings
+from hocket.sync.compression import TopK
+from hocket.sync.local_sgd import LocalSgdSettings
+from hocket.sync.outer import BlockMomentum
 from hocket.training.folder import RunFolder
 from hocket.training.launch import resolve, start
 from hocket.training.optimiser import learning_rate
@@ -56,6 +62,83 @@ def test_overrides_reach_nested_keys_and_are_checked(write_recipe: Callable[...,
         recipes.load(write_recipe(), TrainRecipe, ["optimiser.learning=1"])
     with pytest.raises(RecipeError, match=r"key\.path=value"):
         recipes.load(write_recipe(), TrainRecipe, ["optimiser.lr"])
+
+
+def sync_recipe(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"corpus: x\nsteps: 1\n{text}\n")
+    return path
+
+
+def test_a_section_of_several_forms_is_named(tmp_path: Path) -> None:
+    path = sync_recipe(
+        tmp_path, "sync: {name: local_sgd, outer: bmuf, compression: {name: top_k, density: 0.5}}"
+    )
+    read = recipes.load(path, TrainRecipe, ["sync.sync_every=8", "sync.outer.block_momentum=0.25"]).sync
+    assert isinstance(read, LocalSgdSettings)
+    assert read.sync_every == 8
+    assert read.outer == BlockMomentum(block_momentum=0.25)
+    assert read.compression == TopK(density=0.5)
+    assert isinstance(
+        recipes.load(sync_recipe(tmp_path, "sync: local_sgd"), TrainRecipe).sync, LocalSgdSettings
+    )
+    nameless = recipes.load(sync_recipe(tmp_path, "sync: {bucket_mb: 2}"), TrainRecipe).sync
+    assert nameless == AllReduceSettings(bucket_mb=2)
+    copy = tmp_path / "resolved.yaml"
+    copy.write_text(recipes.dump(recipes.load(path, TrainRecipe)))
+    assert recipes.load(copy, TrainRecipe) == recipes.load(path, TrainRecipe)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "sync: {name: local_sgd, sync_evry: 4}",
+            r"yaml:3: unknown key 'sync\.sync_evry'. Did you mean 'sync_every'",
+        ),
+        (
+            "sync:\n  name: local_sdg",
+            r"yaml:3: sync\.name: there is no 'local_sdg'. Did you mean 'local_sgd'",
+        ),
+        ("sync: {compression: 2bit}", r"sync\.compression\.name: there is no '2bit'. Did you mean 'one_bit'"),
+        (
+            "sync:\n  compression:\n    name: one_bit\n    groups: 512",
+            r"yaml:6: unknown key 'sync\.compression\.groups'. Did you mean 'group'",
+        ),
+        ("sync: {sync_every: 4}", r"unknown key 'sync\.sync_every'. Known here: .*compression"),
+        ("sync: {compression: {name: one_bit, group: 64}}", r"sync\.compression\.group: .*512"),
+        ("sync: local_sgd\nnumerics: {exact: true}", "exact adds all gradients as integers"),
+        ("sync: {compression: bf16}\nnumerics: {exact: true}", "exact adds all gradients as integers"),
+    ],
+)
+def test_a_mistake_in_a_form_is_said_in_the_recipes_words(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipes.load(sync_recipe(tmp_path, text), TrainRecipe)
+
+
+def test_the_option_sync_takes_the_recipes_place_and_set_goes_over_it(
+    write_recipe: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[TrainRecipe] = []
+
+    def train(recipe: Path, *, overrides: list[str], **_others: object) -> None:
+        taken.append(recipes.load(recipe, TrainRecipe, overrides))
+        raise RunError("enough")
+
+    monkeypatch.setattr("hocket.training.launch.train", train)
+    path = write_recipe(sync={"name": "all_reduce", "compression": "one_bit"})
+    command = [
+        "train",
+        str(path),
+        "--sync",
+        "local_sgd",
+        "--set",
+        "sync.sync_every=3",
+        "--run",
+        str(tmp_path),
+    ]
+    assert CliRunner().invoke(app, command).exit_code != 0
+    assert taken[0].sync == LocalSgdSettings(sync_every=3)
 
 
 def test_a_resolved_recipe_reads_back_as_it_was(write_recipe: Callable[..., Path], tmp_path: Path) -> None:

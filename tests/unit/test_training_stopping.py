@@ -73,3 +73,16 @@ def test_what_cannot_be_is_refused() -> None:
                 "checkpoint": {"keep_best": 0},
             }
         )
+
+
+@pytest.mark.parametrize("sync", ["local_sgd", "server", "gossip"])
+def test_an_average_needs_weights_that_are_the_same_on_all(sync: str) -> None:
+    with pytest.raises(ValidationError, match=f"ema.*sync.name {sync}"):
+        TrainRecipe.model_validate({"corpus": "x", "steps": 9, "ema": {"decay": 0.9}, "sync": sync})
+
+
+@pytest.mark.parametrize("sync", ["server", "gossip", "hogwild"])
+def test_workers_at_their_own_pace_do_not_stop_together(sync: str) -> None:
+    told = {"corpus": "x", "steps": 9, "validation": {"every_steps": 3, "patience": 2}, "sync": sync}
+    with pytest.raises(ValidationError, match=f"patience.*sync.name {sync}"):
+        TrainRecipe.model_validate(told)

@@ -48,9 +48,14 @@ def assign(costs: Sequence[float], num_ranks: int, speeds: Sequence[float] | Non
     return share
 
 
-def imbalance(costs: Sequence[float], shares: Sequence[Sequence[int]]) -> float:
-    """Slowest rank over the mean of all ranks, in predicted cost: 1.0 is perfect."""
-    loads = [sum(costs[position] for position in share) for share in shares]
+def imbalance(
+    costs: Sequence[float], shares: Sequence[Sequence[int]], speeds: Sequence[float] | None = None
+) -> float:
+    """Slowest rank over the mean of all ranks, in predicted time: 1.0 is perfect."""
+    rates = [1.0] * len(shares) if speeds is None else speeds
+    loads = [
+        sum(costs[position] for position in share) / rate for share, rate in zip(shares, rates, strict=True)
+    ]
     mean = sum(loads) / len(loads)
     return max(loads) / mean if mean > 0 else 1.0
 

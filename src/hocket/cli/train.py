@@ -33,6 +33,15 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --run, on any number of workers.")
     ] = False,
+    sync: Annotated[
+        str | None,
+        typer.Option(
+            "--sync",
+            metavar="NAME",
+            help="How replicas agree, with that way's defaults, in place of the recipe's section sync.",
+            show_default=False,
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a setting of the recipe; repeatable."),
@@ -44,6 +53,7 @@ def train(
     Under torchrun or srun, which start the workers themselves, leave out --workers and name the run's
     folder: with --run-dir, since torchrun takes --run for an option of its own.
     """
+    overrides = [*([] if sync is None else [f"sync={{name: {sync}}}"]), *(settings or [])]
     if resume and run is None:
         raise UsageError("--resume: which run?", "Name its folder with --run.")
     with reporting(as_json) as output, on_stderr() as progress:
@@ -51,7 +61,7 @@ def train(
         from hocket.training import launch
 
         if launch.launched_by_others():
-            _join(recipe, run, workers, resume, settings or [], progress, output)
+            _join(recipe, run, workers, resume, overrides, progress, output)
             return
         folder = run or Path("runs") / f"{recipe.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
         summary = launch.train(
@@ -59,7 +69,7 @@ def train(
             run=folder,
             workers=workers or 1,
             resume=resume,
-            overrides=settings or [],
+            overrides=overrides,
             on_event=TrainingView(progress).show,
         )
         _tell(folder, summary, output)

@@ -38,6 +38,11 @@ class TrainingView:
         elif kind == "checkpoint_failed":
             reason = str(event.get("reason", "")).strip().rpartition("\n")[2]
             self._progress.say(f"step {event['step']}: the checkpoint could not be written: {reason}")
+        elif kind == "worker_lost":
+            left = workers(int(event["workers_left"]))
+            self._progress.say(f"{event['reason']}; {left} left, what it held is leased again")
+        elif kind == "shard_lost":
+            self._progress.say(f"{event['reason']}; going on from step {event['restored_from']}")
         elif kind == "restart":
             self._progress.say(f"starting the workers again: {event.get('reason', 'a worker was lost')}")
 

@@ -1,15 +1,16 @@
 """How ranks talk, behind one small interface.
 
 :class:`TorchCommunicator` stands on a torch.distributed process group (gloo, nccl);
-:class:`ThreadedCommunicator` runs all ranks as threads of one process and counts bytes, so that
-distributed logic can be tested without processes.
+:class:`ThreadedCommunicator` runs all ranks as threads of one process, so that distributed logic can
+be tested without processes. Both count the bytes that a rank puts on the wire, tensors alone, by what
+the collective moves: a ring for sums, each part straight to who needs it for the others.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import torch
@@ -31,9 +32,19 @@ class Communicator(Protocol):
 
     rank: int
     world_size: int
+    bytes_sent: int
+    """Bytes that this rank has put on the wire so far."""
 
     def all_reduce(self, tensor: torch.Tensor) -> Handle:
         """Start summing ``tensor`` over ranks."""
+        ...
+
+    def all_to_all(self, received: torch.Tensor, parts: torch.Tensor) -> Handle:
+        """Start sending ``parts[rank]`` to each rank; ``received[rank]`` is what each sent here."""
+        ...
+
+    def all_gather_into(self, gathered: torch.Tensor, tensor: torch.Tensor) -> Handle:
+        """Start sending ``tensor`` to all; ``gathered[rank]`` is each rank's."""
         ...
 
     def all_gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
@@ -56,12 +67,32 @@ class TorchCommunicator:
         self._group = group if group is not None else dist.group.WORLD
         self.rank = dist.get_rank(self._group)
         self.world_size = dist.get_world_size(self._group)
+        self.bytes_sent = 0
 
     def all_reduce(self, tensor: torch.Tensor) -> Handle:
         """Start summing ``tensor`` over ranks; overlaps with what the caller does next."""
         if self.world_size == 1:
             return _DONE
+        self.bytes_sent += _of_ring(tensor, self.world_size)
         handle: Handle = dist.all_reduce(tensor, group=self._group, async_op=True)
+        return handle
+
+    def all_to_all(self, received: torch.Tensor, parts: torch.Tensor) -> Handle:
+        """Start sending ``parts[rank]`` to each rank; both are contiguous and of one shape."""
+        if self.world_size == 1:
+            received.copy_(parts)
+            return _DONE
+        self.bytes_sent += _num_bytes(parts) // self.world_size * (self.world_size - 1)
+        handle: Handle = dist.all_to_all_single(received, parts, group=self._group, async_op=True)
+        return handle
+
+    def all_gather_into(self, gathered: torch.Tensor, tensor: torch.Tensor) -> Handle:
+        """Start sending ``tensor`` to all; ``gathered[rank]`` is each rank's."""
+        if self.world_size == 1:
+            gathered[0].copy_(tensor)
+            return _DONE
+        self.bytes_sent += _num_bytes(tensor) * (self.world_size - 1)
+        handle: Handle = dist.all_gather(list(gathered), tensor, group=self._group, async_op=True)
         return handle
 
     def all_gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
@@ -69,12 +100,14 @@ class TorchCommunicator:
         if self.world_size == 1:
             return [tensor.clone()]
         parts = [torch.empty_like(tensor) for _ in range(self.world_size)]
+        self.bytes_sent += _num_bytes(tensor) * (self.world_size - 1)
         dist.all_gather(parts, tensor.contiguous(), group=self._group)
         return parts
 
     def broadcast(self, tensor: torch.Tensor, source: int) -> None:
         """Copy ``tensor`` of rank ``source`` (within the group) into everybody's."""
         if self.world_size > 1:
+            self.bytes_sent += _num_bytes(tensor) * (self.world_size - 1) * (self.rank == source)
             dist.broadcast(tensor, group=self._group, group_src=source)
 
     def barrier(self) -> None:
@@ -87,6 +120,15 @@ def _device(group: dist.ProcessGroup | None) -> torch.device:
     return torch.device("cuda" if backend == "nccl" else "cpu")
 
 
+def _num_bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _of_ring(tensor: torch.Tensor, world_size: int) -> int:
+    """A ring's scattering sum and its gathering each send all but one of the parts once."""
+    return 2 * _num_bytes(tensor) * (world_size - 1) // world_size
+
+
 class _Done:
     def wait(self) -> object:
         return None
@@ -95,14 +137,44 @@ class _Done:
 _DONE = _Done()
 
 
+class Alone:
+    """One rank without others: every collective is done at once."""
+
+    rank = 0
+    world_size = 1
+    bytes_sent = 0
+
+    def all_reduce(self, tensor: torch.Tensor) -> Handle:
+        """The sum over one."""
+        return _DONE
+
+    def all_to_all(self, received: torch.Tensor, parts: torch.Tensor) -> Handle:
+        """From itself to itself."""
+        received.copy_(parts)
+        return _DONE
+
+    def all_gather_into(self, gathered: torch.Tensor, tensor: torch.Tensor) -> Handle:
+        """Its own."""
+        gathered[0].copy_(tensor)
+        return _DONE
+
+    def all_gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        """Its own."""
+        return [tensor.clone()]
+
+    def broadcast(self, tensor: torch.Tensor, source: int) -> None:
+        """It has it."""
+
+    def barrier(self) -> None:
+        """Nobody to wait for."""
+
+
 @dataclass
 class _Table:
-    """What the threads of one run share: a place for each rank and two meeting points."""
+    """What the threads of one run share: a place for each rank and a meeting point."""
 
     slots: list[torch.Tensor | None]
     barrier: threading.Barrier
-    num_bytes: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class ThreadedCommunicator:
@@ -110,14 +182,11 @@ class ThreadedCommunicator:
 
     def __init__(self, rank: int, table: _Table) -> None:
         self.rank, self.world_size, self._table = rank, len(table.slots), table
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes that all ranks together handed to collectives so far."""
-        return self._table.num_bytes
+        self.bytes_sent = 0
 
     def all_reduce(self, tensor: torch.Tensor) -> Handle:
         """Sum over ranks; done when it returns."""
+        self.bytes_sent += _of_ring(tensor, self.world_size)
         parts = self._meet(tensor)
         total = parts[0].clone()
         for part in parts[1:]:
@@ -126,14 +195,32 @@ class ThreadedCommunicator:
         tensor.copy_(total)
         return _DONE
 
+    def all_to_all(self, received: torch.Tensor, parts: torch.Tensor) -> Handle:
+        """Send ``parts[rank]`` to each rank; done when it returns."""
+        self.bytes_sent += _num_bytes(parts) // self.world_size * (self.world_size - 1)
+        for source, part in enumerate(self._meet(parts)):
+            received[source].copy_(part[self.rank])
+        self._leave()
+        return _DONE
+
+    def all_gather_into(self, gathered: torch.Tensor, tensor: torch.Tensor) -> Handle:
+        """Send ``tensor`` to all; done when it returns."""
+        self.bytes_sent += _num_bytes(tensor) * (self.world_size - 1)
+        for source, part in enumerate(self._meet(tensor)):
+            gathered[source].copy_(part)
+        self._leave()
+        return _DONE
+
     def all_gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         """The ``tensor`` of each rank, by rank."""
+        self.bytes_sent += _num_bytes(tensor) * (self.world_size - 1)
         parts = [part.clone() for part in self._meet(tensor)]
         self._leave()
         return parts
 
     def broadcast(self, tensor: torch.Tensor, source: int) -> None:
         """Copy ``tensor`` of rank ``source`` into everybody's."""
+        self.bytes_sent += _num_bytes(tensor) * (self.world_size - 1) * (self.rank == source)
         value = self._meet(tensor)[source].clone()
         self._leave()
         tensor.copy_(value)
@@ -145,8 +232,6 @@ class ThreadedCommunicator:
     def _meet(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         table = self._table
         table.slots[self.rank] = tensor
-        with table.lock:
-            table.num_bytes += tensor.numel() * tensor.element_size()
         table.barrier.wait()
         return [slot for slot in table.slots if slot is not None]
 

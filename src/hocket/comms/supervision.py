@@ -41,6 +41,15 @@ def die_with_parent(parent: int | None = None) -> None:
     threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
 
 
+def outlive_parent() -> None:
+    """Take back :func:`die_with_parent` where the system does it: a line tells of the parent's end.
+
+    For a process that has something to say about it before it ends.
+    """
+    if platform.system() == "Linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, 0)
+
+
 class FolderLock(AbstractContextManager["FolderLock"]):
     """One process at a time in a folder, by flock(2) on ``NAME.lock``: gone when its holder is gone."""
 

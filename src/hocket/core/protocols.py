@@ -9,13 +9,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
-from hocket.core.work import GlobalBatch, MicroBatch
+from hocket.core.work import GlobalBatch, MicroBatch, MicroBatchSpec
 
 
 @dataclass
@@ -81,14 +81,15 @@ class Replica(Protocol):
 
 @dataclass(frozen=True)
 class StepReport:
-    """What all replicas agree on after a step; equal on every rank."""
+    """What all replicas agree on after a step; equal on every rank but for the last two."""
 
     loss_sum: float
     """Sum of losses of the global batch, in nats."""
     grad_norm: float
-    """Norm of the agreed gradient of the loss per token, before clipping."""
+    """Norm of the gradient of the loss per token, before clipping: of the agreed one, or where replicas
+    step by themselves the root mean square of theirs."""
     skipped: bool
-    """True when a loss or gradient was not finite: no rank took the step."""
+    """True when a loss or gradient was not finite: the step was not taken by who saw it, or by all."""
     num_dropped: int
     """Utterances of the step that could not be read, over all ranks."""
     utterances: int
@@ -99,6 +100,8 @@ class StepReport:
     """Seconds that each rank worked before it was ready to agree, by rank."""
     sync_seconds: float
     """Seconds this rank spent agreeing: waiting for others, and communicating."""
+    bytes_sent: int = 0
+    """Bytes that this rank put on the wire for this step."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,13 @@ def utterance_digest(keys: Sequence[int]) -> int:
 class PendingReport(Protocol):
     """A step that has been handed to the device, perhaps not yet done."""
 
+    def ready(self) -> bool:
+        """True once this rank has told the others of the step; before that, there is nothing to read.
+
+        Becomes true at the same step on every rank, and at the latest at a consistent point.
+        """
+        ...
+
     def result(self) -> StepReport:
         """Wait for the device and read what came out."""
         ...
@@ -131,12 +141,19 @@ class SyncStrategy(Protocol):
     per_micro_batch: bool
     """Ask the replica for gradients one micro-batch at a time."""
 
+    per_replica_optimiser: bool
+    """Replicas' optimiser states differ: a checkpoint keeps each, other numbers of workers take the mean."""
+
     def attach(self, replica: Replica) -> None:
         """Allocate what the strategy needs for this replica's buckets."""
         ...
 
-    def begin_step(self, batch: GlobalBatch) -> None:
-        """A new global batch: its integers (tokens) are the same on every rank."""
+    def begin_step(self, batch: GlobalBatch, *, settle: bool) -> None:
+        """A new global batch: its integers (tokens) are the same on every rank.
+
+        ``settle`` asks for a consistent point at the end of this step, or else as soon as the
+        strategy's own course comes to one; it is asked again until then, alike on every rank.
+        """
         ...
 
     def on_grad_ready(self, bucket: GradBucket) -> None:
@@ -160,10 +177,105 @@ class SyncStrategy(Protocol):
         """True when a checkpoint may be taken now: all replicas hold the same weights."""
         ...
 
-    def state_dict(self) -> dict[str, Any]:
-        """What the strategy must keep in a checkpoint."""
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """What the strategy must keep in a checkpoint, by flat names.
+
+        A name on several ranks stands for one value, the same on all of them. What differs from rank
+        to rank has the rank in its name.
+        """
         ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up :meth:`state_dict` again, possibly on another number of workers."""
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up the :meth:`state_dict` of all ranks again, possibly on another number of workers.
+
+        ``state`` reads a tensor when it is asked for. Raises
+        :class:`~hocket.core.errors.CheckpointError` when it is another strategy's.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A part of a step that one worker computes on its own: some of the global batch's micro-batches."""
+
+    batch: GlobalBatch
+    number: int
+    """Which part of the step: from 0 to ``num_parts - 1``."""
+    num_parts: int
+    micro_batches: tuple[MicroBatchSpec, ...]
+    lr: float
+    """Learning rate of the step."""
+    generation: int = 0
+    """Raised when the run went back to a checkpoint: what was leased before counts no more."""
+    completed: int = 0
+    """Steps before this one are complete, on all workers."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of this part."""
+        return sum(micro_batch.total_tokens for micro_batch in self.micro_batches)
+
+    @property
+    def share(self) -> float:
+        """This part of the step: 0 to 1."""
+        return len(self.micro_batches) / len(self.batch.micro_batches)
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What became of a lease's gradient."""
+
+    grad_norm: float
+    """Norm of this part's gradient per token, before clipping."""
+    staleness: int
+    """Updates made by others between taking the weights and adding this gradient."""
+    skipped: bool = False
+    """True when its loss or gradient was not finite: it was left out."""
+
+
+class LeasedStrategy(Protocol):
+    """How a worker that computes leases, at its own pace, takes part in the learning.
+
+    The counterpart of :class:`SyncStrategy` where workers do not take steps together: no call here is
+    a collective, and whoever is gone is not waited for.
+    """
+
+    def attach(self, replica: Replica) -> None:
+        """Take over the replica's weights; called once."""
+        ...
+
+    def join(self, facts: dict[str, Any]) -> None:
+        """What the supervisor says of the others: at the start, and whenever something changed."""
+        ...
+
+    def prepare(self, lease: Lease) -> None:
+        """Bring the replica's weights to what this lease is to be computed with."""
+        ...
+
+    def contribute(self, lease: Lease, results: Sequence[MicroBatchResult]) -> Contribution:
+        """Add the gradient in the replica's buckets to what all learn. On return it counts."""
+        ...
+
+    def rest(self) -> None:
+        """Nothing is leased for now: hand over what is still kept back, and keep still."""
+        ...
+
+    def give(self) -> tuple[list[torch.Tensor], float]:
+        """This worker's state for an average of all: flat vectors, and steps of its optimiser."""
+        ...
+
+    def take(self, tensors: Sequence[torch.Tensor], num_updates: float) -> None:
+        """The state that all workers begin with, or go on with."""
+        ...
+
+    def refresh(self) -> None:
+        """At a consistent point: bring the replica to the weights that all agree on."""
+        ...
+
+    def tell(self) -> dict[str, float]:
+        """Counts of this worker for the events: bytes sent and received, exchanges."""
+        ...
+
+    def close(self) -> None:
+        """End all lines."""
         ...

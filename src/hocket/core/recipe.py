@@ -1,17 +1,18 @@
 """Recipes: YAML files read strictly into frozen pydantic models.
 
-An unknown key is an error that names the file, the line and the nearest known key.
+An unknown key is an error that names the file, the line and the nearest known key. Where a section
+has several forms, its key ``name`` says which one, and its keys are those of that form.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from hocket.core.errors import RecipeError
 
@@ -23,6 +24,20 @@ class Section(BaseModel):
 
 
 R = TypeVar("R", bound=Section)
+
+
+def by_name(default: str) -> BeforeValidator:
+    """For a section of several forms, told apart by ``name``: a bare name is a form with its defaults.
+
+    ``default`` is the form of a section that does not say its name.
+    """
+
+    def named(given: Any) -> Any:
+        if isinstance(given, str):
+            return {"name": given}
+        return {"name": default, **given} if isinstance(given, dict) else given
+
+    return BeforeValidator(named)
 
 
 def load(path: Path, schema: type[R], overrides: Sequence[str] = ()) -> R:
@@ -61,6 +76,8 @@ def _override(tree: dict[str, Any], override: str) -> None:
     *parents, last = dotted.strip().split(".")
     for part in parents:
         child = tree.setdefault(part, {})
+        if isinstance(child, str):  # the bare name of a form
+            child = tree[part] = {"name": child}
         if not isinstance(child, dict):
             raise RecipeError(f"--set {override}: {part!r} is a value, not a section")
         tree = child
@@ -73,20 +90,26 @@ def _override(tree: dict[str, Any], override: str) -> None:
 def _explain(error: ValidationError, path: Path, node: yaml.Node | None, schema: type[Section]) -> str:
     lines = []
     for problem in error.errors():
-        location = [str(part) for part in problem["loc"]]
+        location, known = _follow(schema, [str(part) for part in problem["loc"]])
         dotted = ".".join(location)
         line = _line(node, location[:-1] if problem["type"] == "missing" else location)
         where = f"{path}:{line}" if line else str(path)
         if problem["type"] == "extra_forbidden":
-            known = _known_keys(schema, location[:-1])
-            near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(sorted(known))}."
-            lines.append(f"{where}: unknown key {dotted!r}. {hint}")
+            lines.append(f"{where}: unknown key {dotted!r}. {_nearest(location[-1], known)}")
+        elif problem["type"] == "union_tag_invalid":
+            names = [name.strip("' ") for name in problem["ctx"]["expected_tags"].split(",")]
+            name = problem["ctx"]["tag"]
+            lines.append(f"{where}: {dotted}.name: there is no {name!r}. {_nearest(name, names)}")
         elif problem["type"] == "missing":
             lines.append(f"{where}: the key {dotted!r} is missing")
         else:
             lines.append(f"{where}: {dotted}: {problem['msg']} (got {problem['input']!r})")
     return "\n".join(lines)
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(sorted(known))}."
 
 
 def _line(node: yaml.Node | None, location: Sequence[str]) -> int | None:
@@ -108,25 +131,34 @@ def _line(node: yaml.Node | None, location: Sequence[str]) -> int | None:
     return line
 
 
-def _known_keys(schema: type[BaseModel], parents: Sequence[str]) -> list[str]:
-    current: Any = schema
-    for part in parents:
+def _follow(schema: type[BaseModel], location: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A problem's place as the recipe writes it (pydantic adds the form's name), and the keys known there."""
+    written: list[str] = []
+    forms: list[type[BaseModel]] = [schema]
+    known = list(schema.model_fields)
+    for part in location:
         if part.isdigit():  # an entry of a list: its section is already at hand
+            written.append(part)
             continue
-        field = current.model_fields.get(part)
-        if field is None:
-            return []
-        current = _section_of(field.annotation)
-        if current is None:
-            return []
-    return list(current.model_fields)
+        fields = [form.model_fields[part] for form in forms if part in form.model_fields]
+        chosen = [form for form in forms if part in (_name_of(form), form.__name__)]
+        if chosen and not fields:
+            forms = chosen
+        else:
+            written.append(part)
+            known = [key for form in forms for key in form.model_fields]
+            forms = [form for field in fields for form in sections_of(field.annotation)]
+    return written, known
 
 
-def _section_of(annotation: Any) -> type[BaseModel] | None:
+def _name_of(form: type[BaseModel]) -> str | None:
+    field = form.model_fields.get("name")
+    return None if field is None else str(field.default)
+
+
+def sections_of(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections, one or several forms of one, that a field's annotation allows."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
+        yield annotation
     for argument in getattr(annotation, "__args__", ()):
-        found = _section_of(argument)
-        if found is not None:
-            return found
-    return None
+        yield from sections_of(argument)

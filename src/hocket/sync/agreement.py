@@ -41,6 +41,11 @@ class DeviceReport:
     grad_norm: torch.Tensor
     skipped: torch.Tensor
     sync_seconds: float
+    bytes_sent: int
+
+    def ready(self) -> bool:
+        """See :class:`hocket.core.protocols.PendingReport`: every step is told at once."""
+        return True
 
     def result(self) -> StepReport:
         """See :class:`hocket.core.protocols.PendingReport`."""
@@ -55,6 +60,7 @@ class DeviceReport:
             stop=stop > 0,
             busy_seconds=tuple(busy),
             sync_seconds=self.sync_seconds,
+            bytes_sent=self.bytes_sent,
         )
 
 
@@ -66,14 +72,14 @@ def clip_factor(grad_norm: torch.Tensor, max_grad_norm: float) -> torch.Tensor:
 
 
 def step_or_skip(
-    optimizer: torch.optim.Optimizer, facts: torch.Tensor, grad_norm: torch.Tensor, sync_seconds: float
-) -> DeviceReport:
-    """Step unless some rank saw something not finite; decided on the device, alike on all ranks."""
-    skipped = ((facts[1] > 0) | ~grad_norm.isfinite()).to(torch.float32)
+    optimizer: torch.optim.Optimizer, bad: torch.Tensor, grad_norm: torch.Tensor
+) -> torch.Tensor:
+    """Step unless something (``bad`` > 0, the norm) is not finite, decided on the device; 1 when skipped."""
+    skipped = ((bad > 0) | ~grad_norm.isfinite()).to(torch.float32)
     # Fused optimisers look at this attribute and leave weights and state as they are when it is 1.
     optimizer.found_inf = skipped  # type: ignore[attr-defined]
     optimizer.step()
-    return DeviceReport(facts, grad_norm, skipped, sync_seconds)
+    return skipped
 
 
 def flat_norm(buckets: list[GradBucket]) -> torch.Tensor:

@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
+from pydantic import Field
 
-from hocket.comms.communicator import Communicator, Handle
+from hocket.comms.communicator import Communicator
 from hocket.core import clock
-from hocket.core.protocols import GradBucket, PendingReport, RankPart, Replica
+from hocket.core.protocols import GradBucket, PendingReport, RankPart, Replica, SyncStrategy
 from hocket.core.work import GlobalBatch
-from hocket.sync.agreement import SharedFacts, clip_factor, flat_norm, step_or_skip
+from hocket.sync.agreement import DeviceReport, SharedFacts, clip_factor, flat_norm, step_or_skip
+from hocket.sync.compression import CompressionSettings, NoCompression
+from hocket.sync.exchange import Exchange, PlainExchange
+from hocket.sync.settings import SyncBase, SyncContext
+
+_NONE = NoCompression()
+
+
+class AllReduceSettings(SyncBase):
+    """All replicas take the same step with the sum of their gradients."""
+
+    name: Literal["all_reduce"] = "all_reduce"
+
+    compression: CompressionSettings = NoCompression()
+    """How gradients are made fewer bytes: none, bf16, fp16, power_sgd, one_bit or top_k."""
+
+    compress_after: int = Field(default=0, ge=0)
+    """Steps of the run that are sent as they are before compression begins."""
+
+    @property
+    def exact_instead(self) -> bool:
+        """Sums of integers are the same sums."""
+        return isinstance(self.compression, NoCompression)
+
+    def make(self, context: SyncContext) -> SyncStrategy:
+        """See :class:`hocket.sync.settings.SyncBase`."""
+        return AllReduce(
+            context.communicator,
+            max_grad_norm=context.max_grad_norm,
+            compression=self.compression,
+            compress_after=self.compress_after,
+        )
 
 
 class AllReduce:
@@ -21,25 +54,37 @@ class AllReduce:
     """
 
     per_micro_batch = False
+    per_replica_optimiser = False
 
-    def __init__(self, communicator: Communicator, *, max_grad_norm: float) -> None:
+    def __init__(
+        self,
+        communicator: Communicator,
+        *,
+        max_grad_norm: float,
+        compression: CompressionSettings = _NONE,
+        compress_after: int = 0,
+    ) -> None:
         self._communicator = communicator
         self._max_grad_norm = max_grad_norm
+        self._compression, self._compress_after = compression, compress_after
 
     def attach(self, replica: Replica) -> None:
-        """Remember the replica's buckets; nothing of its size is allocated."""
+        """Make the exchanges for the replica's buckets."""
         self._buckets = replica.buckets
-        self._device = replica.device
         self._facts = SharedFacts(self._communicator, replica.device)
-        self._under_way: list[Handle] = []
+        self._fine = torch.zeros((), device=replica.device)
+        self._plain = PlainExchange(self._communicator, replica.buckets)
+        self._compressed = self._compression.make(self._communicator, replica.buckets)
 
-    def begin_step(self, batch: GlobalBatch) -> None:
-        """Take the integer that the sum of losses is divided by."""
-        self._tokens = max(1, batch.total_tokens)
+    def begin_step(self, batch: GlobalBatch, *, settle: bool) -> None:
+        """Take the integer that the sum of losses is divided by, and see how to send this step."""
+        self._exchange: Exchange = self._compressed if batch.step >= self._compress_after else self._plain
+        self._per_token = 1.0 / max(1, batch.total_tokens)
+        self._sent_before = self._communicator.bytes_sent
 
     def on_grad_ready(self, bucket: GradBucket) -> None:
         """Send the bucket on its way."""
-        self._under_way.append(self._communicator.all_reduce(bucket.flat))
+        self._exchange.start(bucket, self._per_token)
 
     def on_micro_batch(self, position: int) -> None:
         """Not used: gradients are accumulated before they are sent."""
@@ -47,25 +92,27 @@ class AllReduce:
     def step(self, optimizer: torch.optim.Optimizer, part: RankPart) -> PendingReport:
         """Wait for the sums, divide, clip, and step."""
         start = clock.monotonic()
-        facts, facts_handle = self._facts.send(part, torch.zeros((), device=self._device))
-        for handle in (*self._under_way, facts_handle):
-            handle.wait()
-        self._under_way.clear()
+        facts, facts_handle = self._facts.send(part, self._fine)
+        unit = self._exchange.finish()
+        facts_handle.wait()
         waited = clock.monotonic() - start
 
-        norm = flat_norm(self._buckets) / self._tokens
-        factor = clip_factor(norm, self._max_grad_norm) / self._tokens
+        norm = flat_norm(self._buckets) * unit
+        factor = clip_factor(norm, self._max_grad_norm) * unit
         for bucket in self._buckets:
             bucket.flat.mul_(factor)
-        return step_or_skip(optimizer, facts, norm, waited)
+        skipped = step_or_skip(optimizer, facts[1], norm)
+        self._exchange.settle(skipped)
+        return DeviceReport(facts, norm, skipped, waited, self._communicator.bytes_sent - self._sent_before)
 
     def consistent_point(self) -> bool:
         """Always: replicas agree after every step."""
         return True
 
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing outlives a step."""
-        return {}
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """What the exchange keeps."""
+        return self._compressed.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take up."""
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Hand it to the exchange."""
+        self._compressed.load_state_dict(state)

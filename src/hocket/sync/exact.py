@@ -12,7 +12,7 @@ gradient a micro-batch, and no overlap of communication with the backward pass.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 
@@ -20,7 +20,8 @@ from hocket.comms.communicator import Communicator
 from hocket.core import clock
 from hocket.core.protocols import GradBucket, PendingReport, RankPart, Replica
 from hocket.core.work import GlobalBatch
-from hocket.sync.agreement import SharedFacts, clip_factor, step_or_skip
+from hocket.sync.agreement import DeviceReport, SharedFacts, clip_factor, step_or_skip
+from hocket.sync.state import expect
 
 GRADIENT_BITS = 40
 """A gradient of 1 is 2**40: steps of 1e-12, and sums up to 4 million."""
@@ -33,6 +34,7 @@ class ExactAllReduce:
     """:class:`hocket.sync.all_reduce.AllReduce`, bit for bit the same for any number of replicas."""
 
     per_micro_batch = True
+    per_replica_optimiser = False
 
     def __init__(self, communicator: Communicator, *, max_grad_norm: float) -> None:
         self._communicator = communicator
@@ -46,7 +48,7 @@ class ExactAllReduce:
         self._num_parameters = sum(bucket.flat.numel() for bucket in self._buckets)
         self._bad = torch.zeros((), device=replica.device)
 
-    def begin_step(self, batch: GlobalBatch) -> None:
+    def begin_step(self, batch: GlobalBatch, *, settle: bool) -> None:
         """Clear the sums. Each micro-batch may use its share of the integers' range and no more."""
         self._tokens = max(1, batch.total_tokens)
         self._share = _LIMIT / max(1, len(batch.micro_batches))
@@ -67,7 +69,7 @@ class ExactAllReduce:
 
     def step(self, optimizer: torch.optim.Optimizer, part: RankPart) -> PendingReport:
         """Add the integers of all ranks, divide by tokens, clip, and step."""
-        start = clock.monotonic()
+        start, sent_before = clock.monotonic(), self._communicator.bytes_sent
         facts, facts_handle = self._facts.send(part, self._bad)
         loss = torch.zeros(1, dtype=torch.int64, device=self._bad.device)
         for result in part.results:
@@ -86,7 +88,8 @@ class ExactAllReduce:
         factor = clip_factor(norm, self._max_grad_norm) * (2.0**-GRADIENT_BITS / self._tokens)
         for bucket, total in zip(self._buckets, self._sums, strict=True):
             bucket.flat.copy_(total.to(torch.float64).mul_(factor))
-        return step_or_skip(optimizer, facts, norm, waited)
+        skipped = step_or_skip(optimizer, facts[1], norm)
+        return DeviceReport(facts, norm, skipped, waited, self._communicator.bytes_sent - sent_before)
 
     def _norm(self) -> torch.Tensor:
         """Norm of the summed gradient from integers alone (0-d float64): the same for any cut.
@@ -108,9 +111,10 @@ class ExactAllReduce:
         """Always: replicas agree after every step."""
         return True
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, torch.Tensor]:
         """Nothing outlives a step."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take up."""
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Nothing to take up, so nothing may be there."""
+        expect(state, ())

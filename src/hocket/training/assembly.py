@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from hocket.batching import BatchPlan, Part
 from hocket.batching.settings import CostSettings
+from hocket.comms.communicator import Communicator
 from hocket.comms.heartbeat import Heartbeat
 from hocket.comms.mesh import Mesh
 from hocket.core import clock, events, files
@@ -16,16 +18,18 @@ from hocket.core import recipe as recipes
 from hocket.core.cost import CostModel
 from hocket.core.errors import CheckpointError, CorpusError
 from hocket.core.layout import Layout
-from hocket.core.protocols import Replica
+from hocket.core.protocols import Replica, SyncStrategy
 from hocket.corpus.audio import SAMPLE_RATE
 from hocket.corpus.loading import Loader
 from hocket.corpus.mixture import CorpusMixture, common_tokens
 from hocket.corpus.tokens import Tokens
 from hocket.hardware.device import describe
 from hocket.model import build, workload
+from hocket.model.config import ModelConfig
+from hocket.model.ctc import FastConformerCTC
 from hocket.parallel import apply
 from hocket.planning.fit import fit_cost
-from hocket.sync import make_strategy
+from hocket.sync import SyncBase, SyncContext, make_strategy
 from hocket.training import checkpoint_store
 from hocket.training.averaging import Average, make_average
 from hocket.training.ceiling import find_ceiling, measured_before
@@ -36,6 +40,7 @@ from hocket.training.journal import Journal
 from hocket.training.optimiser import make_optimiser
 from hocket.training.progress import Progress
 from hocket.training.recipe import TrainRecipe
+from hocket.training.slow import SlowReplica
 from hocket.training.trainer import Trainer
 from hocket.training.validation import Validation
 
@@ -57,40 +62,36 @@ def assemble(
     starting = starting or clock.Stopwatch()
     before, began = sum(starting.seconds.values()), clock.monotonic()
     here = began
+    settings = recipe.sync
+    assert isinstance(settings, SyncBase)  # the others have a driver of their own
     replicas = mesh.along("dp_replicate")
     leads = replicas.rank == 0
     tokens = common_tokens(recipe.corpora)
     corpora = CorpusMixture.open(recipe.corpora, "train")
-    config = recipe.model.with_tokens(tokens.vocab_size, recipe.features.num_mel_bins)
-    model = build(config, recipe.seed)
     last = _last_checkpoint(folder, mesh) if resume else None
-    begun_with = None
-    if recipe.init is not None and last is None:
-        begun_with = Source.find(recipe.init, [Path.cwd()]).take_over(model, tokens)
-    num_frozen = freeze(model, recipe.freeze)
-    replica = apply(model, mesh.layout, device, precision=recipe.precision, bucket_mb=recipe.sync.bucket_mb)
+    model, config, begun_with, num_frozen = make_model(recipe, tokens, fresh=last is None)
+    replica = apply(model, mesh.layout, device, precision=recipe.precision, bucket_mb=settings.bucket_mb)
     starting.add("model", clock.monotonic() - began)
     recipe, cost = _settle_cost(recipe, folder, replica, workload.cost(config), mesh)
     began = clock.monotonic()
-    plan = BatchPlan(
-        [Part(member.index, member.weight, member.salt) for member in corpora.members],
-        recipe.batch,
-        cost,
-        seed=recipe.seed,
-        speed_percents=recipe.augment.speed_percents,
-    )
+    plan = make_plan(recipe, corpora, cost)
     optimiser = make_optimiser(model, recipe.optimiser)
-    sync = make_strategy(
-        recipe.sync, replicas, max_grad_norm=recipe.optimiser.max_grad_norm, exact=recipe.numerics.exact
-    )
-    sync.attach(replica)
-    average = make_average(replica.model, recipe.ema)
+    num_steps = recipe.num_steps(plan.steps_per_epoch)
+    context = SyncContext(replicas, recipe.optimiser.max_grad_norm, num_steps)
+    factor = recipe.debug.slow.get(replicas.rank, 1.0)
+    if factor > 1:
+        replica = SlowReplica(replica, factor)
+    sync = make_strategy(settings, context, exact=recipe.numerics.exact)
+
+    average = make_average(model, recipe.ema)
 
     progress = Progress(fingerprint=plan.fingerprint(corpora.fingerprint))
     starting.add("plan", clock.monotonic() - began)
-    if last is not None:
+    if last is None:
+        sync.attach(replica)
+    else:
         with starting.time("checkpoint"):
-            progress = _take_up(last, progress, replica, optimiser, average)
+            progress = _take_up(last, progress, replica, optimiser, sync, replicas, average)
 
     attempt = 1 + max((int(event["attempt"]) for event in events.read(folder.events)), default=0)
     how = {
@@ -122,20 +123,12 @@ def assemble(
         communicator=replicas,
         plan=plan,
         corpora=tuple(member.name for member in corpora.members),
-        loader=Loader(
-            corpora,
-            tokens,
-            recipe.features,
-            recipe.augment,
-            recipe.seed,
-            recipe.loading,
-            num_views=config.num_views,
-        ),
+        loader=make_loader(recipe, corpora, tokens, config),
         replica=replica,
         sync=sync,
         optimiser=optimiser,
         average=average,
-        validation=_validation(recipe, tokens, cost, mesh, device),
+        validation=make_validation(recipe, tokens, cost, replicas, device),
         checkpointer=Checkpointer(folder.checkpoints, recipe.checkpoint, on_checkpoint),
         journal=journal,
         heartbeat=heartbeat,
@@ -152,11 +145,12 @@ def assemble(
         layout=str(mesh.layout),
         micro_batches_per_step=recipe.batch.micro_batches_per_step,
         exact=recipe.numerics.exact,
+        sync=recipe.sync.name,
         ema_decay=recipe.ema.decay,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         num_frozen=num_frozen,
         num_utterances=len(corpora),
-        corpora=_shares(corpora),
+        corpora=shares_of(corpora),
         matrix_rate=round(ceiling.matrix_rate),
         starting={part: round(value, 3) for part, value in starting.take().items()},
     )
@@ -170,9 +164,50 @@ def data_parallel(world_size: int) -> Layout:
     return Layout(dp_replicate=world_size)
 
 
-def _validation(
-    recipe: TrainRecipe, tokens: Tokens, cost: CostModel, mesh: Mesh, device: torch.device
+def make_model(
+    recipe: TrainRecipe, tokens: Tokens, *, fresh: bool
+) -> tuple[FastConformerCTC, ModelConfig, dict[str, Any] | None, int]:
+    """The model, its full settings, what it begins with (when ``fresh``), and how much of it is frozen."""
+    config = recipe.model.with_tokens(tokens.vocab_size, recipe.features.num_mel_bins)
+    model = build(config, recipe.seed)
+    begun_with = None
+    if recipe.init is not None and fresh:
+        begun_with = Source.find(recipe.init, [Path.cwd()]).take_over(model, tokens)
+    return model, config, begun_with, freeze(model, recipe.freeze)
+
+
+def make_plan(recipe: TrainRecipe, corpora: CorpusMixture, cost: CostModel) -> BatchPlan:
+    """Who is learnt from when: the same in every process of a run."""
+    return BatchPlan(
+        [Part(member.index, member.weight, member.salt) for member in corpora.members],
+        recipe.batch,
+        cost,
+        seed=recipe.seed,
+        speed_percents=recipe.augment.speed_percents,
+    )
+
+
+def make_loader(recipe: TrainRecipe, corpora: CorpusMixture, tokens: Tokens, config: ModelConfig) -> Loader:
+    """Of the training split, varied as the recipe says."""
+    return Loader(
+        corpora,
+        tokens,
+        recipe.features,
+        recipe.augment,
+        recipe.seed,
+        recipe.loading,
+        num_views=config.num_views,
+    )
+
+
+def make_validation(
+    recipe: TrainRecipe,
+    tokens: Tokens,
+    cost: CostModel,
+    communicator: Communicator | None,
+    device: torch.device,
 ) -> Validation | None:
+    """The validation of a recipe; None when there is nothing to validate on."""
     split = recipe.validation.split
     corpora = CorpusMixture.open(recipe.corpora, split, where_there=True)
     if not len(corpora):
@@ -188,14 +223,14 @@ def _validation(
         tokens,
         Loader(corpora, tokens, recipe.features, None, recipe.seed, recipe.loading),
         cost,
-        mesh.along("dp_replicate"),
+        communicator,
         batch_seconds=recipe.validation.batch_seconds,
         precision=recipe.precision,
         device=device,
     )
 
 
-def _shares(corpora: CorpusMixture) -> dict[str, dict[str, float]]:
+def shares_of(corpora: CorpusMixture) -> dict[str, dict[str, float]]:
     """Of several corpora: how much there is of each, and how much of an epoch it is; nothing of one alone."""
     if len(corpora.members) == 1:
         return {}
@@ -251,13 +286,24 @@ def _take_up(
     fresh: Progress,
     replica: Replica,
     optimiser: torch.optim.Optimizer,
+    sync: SyncStrategy,
+    replicas: Communicator,
     average: Average,
 ) -> Progress:
     saved = Progress.from_dict(checkpoint_store.read_progress(checkpoint))
-    restore(checkpoint, replica.model, optimiser, average)
+    kept = restore(
+        checkpoint,
+        replica.model,
+        optimiser,
+        replicas,
+        per_replica_optimiser=sync.per_replica_optimiser,
+        average=average,
+    )
     if saved.fingerprint != fresh.fingerprint:
         raise CheckpointError(
             f"{checkpoint}: taken under another plan of batches",
             "The corpus, seed, batch or speed settings have changed; go on with those of its recipe.yaml.",
         )
+    sync.attach(replica)
+    sync.load_state_dict(kept)
     return saved

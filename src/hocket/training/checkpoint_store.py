@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +49,14 @@ def step_of(folder: Path) -> int:
 
 
 def write_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None) -> None:
-    """Write ``tensors`` into ``folder``, each rank its part; every rank of ``group`` must call."""
+    """Write ``tensors`` into ``folder``, each rank its part; every rank of ``group`` must call.
+
+    ``group`` None: one process writes all.
+    """
     writer = FileSystemWriter(folder, thread_count=1, sync_files=True)
-    save(tensors, storage_writer=writer, process_group=group)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # it is meant to be
+        save(tensors, storage_writer=writer, process_group=group, no_dist=group is None)
 
 
 def seal(temporary: Path, final: Path, progress: dict[str, Any]) -> None:
@@ -86,19 +93,37 @@ def read_progress(folder: Path) -> dict[str, Any]:
     return progress
 
 
-def read_shapes(folder: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """Shape and dtype of every tensor in the checkpoint, without reading them."""
-    entries = _Reader(folder).read_metadata().state_dict_metadata
-    return {
-        name: (tuple(entry.size), entry.properties.dtype)
-        for name, entry in entries.items()
-        if isinstance(entry, TensorStorageMetadata)
-    }
+class StoredTensors(Mapping[str, torch.Tensor]):
+    """The tensors of a checkpoint by name; each is read when it is asked for, by this rank alone."""
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        entries = _Reader(folder).read_metadata().state_dict_metadata
+        self._entries = {n: entry for n, entry in entries.items() if isinstance(entry, TensorStorageMetadata)}
 
-def read_tensors(folder: Path, into: Tensors) -> None:
-    """Fill ``into`` from the checkpoint in place; each rank reads for itself."""
-    load(into, storage_reader=_Reader(folder), no_dist=True)
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every tensor, without reading them."""
+        return {name: tuple(entry.size) for name, entry in self._entries.items()}
+
+    def read(self, names: Iterable[str]) -> Tensors:
+        """Several tensors at once."""
+        into = {
+            name: torch.empty(entry.size, dtype=entry.properties.dtype)
+            for name in names
+            if (entry := self._entries[name])
+        }
+        load(into, storage_reader=_Reader(self._folder), no_dist=True)
+        return into
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self.read([name])[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
 
 class _Reader(FileSystemReader):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,12 @@ class RunFolder:
     def error(self) -> Path:
         """Why a rank gave up, where that is the user's to mend."""
         return self.root / "error.json"
+
+    def list_dropped(self, step: int, dropped: Sequence[Sequence[str]]) -> None:
+        """Append (id, reason) of utterances that could not be read for a step."""
+        with self.dropped.open("a", encoding="utf-8") as file:
+            for utterance, reason in dropped:
+                file.write(json.dumps({"id": utterance, "step": step, "reason": reason}) + "\n")
 
     def write_error(self, error: HocketError) -> None:
         """Leave ``error`` for the launcher."""

@@ -21,9 +21,12 @@ from hocket.core.errors import RecipeError, RunError, UsageError
 from hocket.core.events import Event
 from hocket.corpus import sounds
 from hocket.corpus.mixture import CorpusMixture, common_tokens
+from hocket.sync.leased import LeasedSettings
 from hocket.training import checkpoint_store
 from hocket.training.fine_tuning import Source
 from hocket.training.folder import RunFolder
+from hocket.training.leased import remote
+from hocket.training.leased.launch import supervise
 from hocket.training.recipe import TrainRecipe
 
 __all__ = ["join", "launched_by_others", "train"]
@@ -58,7 +61,10 @@ def train(
         stack.enter_context(_Watch(folder, settled.faults.silence_seconds))
         asked = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
         stack.enter_context(while_signals(asked, lambda _signal: folder.stop.touch()))
-        _attempts(folder, settled, workers, resume)
+        if isinstance(settled.sync, LeasedSettings):
+            supervise(folder, settled, workers)
+        else:
+            _attempts(folder, settled, workers, resume)
     return told.end or {}
 
 
@@ -78,6 +84,8 @@ def join(recipe: Path, *, run: Path, resume: bool = False, overrides: Sequence[s
         if place["RANK"] == "0":
             stack.enter_context(FolderLock(folder.root))
             start(folder, settled, resume=resume or (restarted and folder.recipe.exists()))
+        if isinstance(settled.sync, LeasedSettings):
+            return remote.join(folder, place)
         return run_rank(folder, resume=resume or restarted)
 
 

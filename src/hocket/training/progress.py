@@ -12,7 +12,9 @@ from hocket.core.protocols import StepReport
 from hocket.core.work import GlobalBatch
 from hocket.corpus.audio import SAMPLE_RATE
 from hocket.corpus.features import HOP
+from hocket.training.recipe import ValidationSettings
 from hocket.training.stopping import Validated
+from hocket.training.validation import ValidationReport
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Progress:
     possible_flops: float = 0.0
     """Operations that plain matrix products would have done on the same workers in the same seconds."""
     imbalance_sum: float = 0.0
+    bytes_sent: int = 0
+    """Bytes that rank 0 put on the wire to agree with the others."""
     wall_seconds: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds of rank 0 by kind."""
@@ -56,6 +60,7 @@ class Progress:
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if report.skipped else 0
         self.real_frames += batch.total_frames
         self.padded_frames += batch.padded_frames
+        self.bytes_sent += report.bytes_sent
 
     def count_corpora(self, frames: dict[str, int]) -> None:
         """One more step's frames by corpus."""
@@ -69,6 +74,18 @@ class Progress:
         self.imbalance_sum += imbalance
         self.flops += flops
         self.possible_flops += sum(seconds.values()) * matrix_rate
+
+    def forget_validation(self) -> None:
+        """The weights have moved on since the last one."""
+        self.wer = self.dev_loss = self.metric = None
+        self.dev_by_corpus = {}
+
+    def take_validation(self, found: ValidationReport, settings: ValidationSettings) -> bool:
+        """The weights as they are were validated; True when they are the best so far."""
+        self.wer, self.dev_loss = found.wer, found.loss
+        self.dev_by_corpus = {name: asdict(part) for name, part in found.by_corpus.items()}
+        self.metric = found.wer if settings.metric == "wer" else found.loss
+        return self.validated.look(self.step, self.metric, settings.min_delta)
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    TypeAdapter,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from hocket.batching import BatchSettings
 from hocket.core.recipe import Section
@@ -15,7 +22,8 @@ from hocket.corpus.loading import LoadingSettings
 from hocket.corpus.mixture import CorpusShare
 from hocket.model.config import ModelConfig
 from hocket.parallel.precision import Precision
-from hocket.sync import SyncSettings
+from hocket.sync import AllReduceSettings, SyncSettings
+from hocket.sync.leased import LeasedSettings
 from hocket.training.averaging import EmaSettings
 
 
@@ -115,6 +123,24 @@ class FaultSettings(Section):
     max_restarts: int = Field(default=3, ge=0)
     """Restarts in a row without a new checkpoint in between."""
 
+    link_seconds: float = Field(default=10.0, gt=1)
+    """Strategies without collectives: a peer that is not heard of for so long is lost."""
+
+
+class WorkerSettings(Section):
+    """Workers that are not alike. None of it changes what is learnt."""
+
+    speeds: Literal["equal", "auto"] | tuple[PositiveFloat, ...] = "equal"
+    """Relative speeds of the ranks, by which synchronous strategies deal out micro-batches: known ones,
+    or ``auto``: as measured, renewed every few steps. Workers that lease their work need none."""
+
+
+class DebugSettings(Section):
+    """For studies of things that go wrong."""
+
+    slow: dict[int, float] = Field(default_factory=dict)
+    """Rank to factor: it sleeps until computing has taken so many times as long."""
+
 
 class TrainRecipe(Section):
     """A training run. World size is no part of it."""
@@ -146,17 +172,42 @@ class TrainRecipe(Section):
     batch: BatchSettings = BatchSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     ema: EmaSettings = EmaSettings()
-    sync: SyncSettings = SyncSettings()
+    sync: SyncSettings = AllReduceSettings()
     numerics: NumericsSettings = NumericsSettings()
     validation: ValidationSettings = ValidationSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     faults: FaultSettings = FaultSettings()
+    workers: WorkerSettings = WorkerSettings()
+    debug: DebugSettings = DebugSettings()
     tensorboard: bool = True
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainRecipe:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _exact_sums(self) -> TrainRecipe:
+        if self.numerics.exact and not self.sync.exact_instead:
+            raise ValueError(
+                "numerics.exact adds all gradients as integers: it goes with sync.name all_reduce without "
+                "compression, and with no other way of synchronising"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _averages_and_best_go_with_steps(self) -> TrainRecipe:
+        if self.ema.decay > 0 and not isinstance(self.sync, AllReduceSettings):
+            raise ValueError(
+                f"ema averages weights that are the same on all workers after every step: with sync.name "
+                f"{self.sync.name} they are not"
+            )
+        if isinstance(self.sync, LeasedSettings) and self.validation.takes_best:
+            raise ValueError(
+                f"validation.patience and validation.take best need workers that stop together: "
+                f"not with sync.name {self.sync.name}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -15,7 +15,10 @@ from hocket.corpus.tokens import Tokens
 from hocket.model import store
 from hocket.model.ctc import FastConformerCTC
 from hocket.training import averaging, checkpoint_store
-from hocket.training.trainer import Trainer
+from hocket.training.averaging import Average, NoAverage
+from hocket.training.folder import RunFolder
+from hocket.training.progress import Progress
+from hocket.training.recipe import TrainRecipe
 
 
 @dataclass(frozen=True)
@@ -29,32 +32,48 @@ class _Taken:
     by_corpus: dict[str, dict[str, float]]
 
 
-def write_result(trainer: Trainer) -> dict[str, Any]:
-    """Write ``model/`` and ``summary.json``; on rank 0, after the last step.
+def write_result(
+    folder: RunFolder,
+    recipe: TrainRecipe,
+    model: torch.nn.Module,
+    progress: Progress,
+    *,
+    workers: int,
+    num_steps: int,
+    average: Average | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """Write ``model/`` and ``summary.json``; in one process, after the last step.
 
     The weights are those of the last step or of the best validation, as the recipe takes them, and
-    their average where one is kept. Raises :class:`CheckpointError` when the best cannot be read.
+    their average where one is kept. ``num_steps`` is where the run was to end; ``more`` are fields of
+    the summary that the strategy adds or knows better. Raises :class:`CheckpointError` when the best
+    cannot be read.
     """
-    recipe, progress, model = trainer.recipe, trainer.progress, trainer.replica.model
     assert isinstance(model, FastConformerCTC)
-    taken = _best(trainer) if recipe.validation.takes_best else _last(trainer)
+    if recipe.validation.takes_best:
+        taken = _best(folder, progress, model)
+    else:
+        taken = _last(progress, model, average or NoAverage())
     model.load_state_dict(taken.weights)
     longest = max(int(CorpusIndex.open(corpus.path, "train").num_samples.max()) for corpus in recipe.corpora)
     extra = {
         "features": recipe.features.model_dump(mode="json"),
         "longest_seconds": round(longest / SAMPLE_RATE, 3),
     }
-    store.save(trainer.folder.model, model, extra)
-    Tokens.load(recipe.corpora[0].path).save(trainer.folder.model)
+    store.save(folder.model, model, extra)
+    Tokens.load(recipe.corpora[0].path).save(folder.model)
     wall = progress.wall_seconds
     summary = {
         "steps": progress.step,
-        "stopped_early": progress.step < trainer.num_steps,
+        "stopped_early": progress.step < num_steps,
         "model_step": taken.step,
-        "workers": trainer.communicator.world_size,
-        "layout": f"dp_replicate={trainer.communicator.world_size}",
+        "workers": workers,
+        "layout": f"dp_replicate={workers}",
         "precision": recipe.precision,
         "exact": recipe.numerics.exact,
+        "sync": recipe.sync.name,
+        "bytes_per_step": round(progress.bytes_sent / max(1, progress.step)),
         "ema_decay": recipe.ema.decay,
         "wall_seconds": round(wall, 3),
         "audio_seconds": round(progress.audio_seconds, 3),
@@ -66,7 +85,6 @@ def write_result(trainer: Trainer) -> dict[str, Any]:
         "imbalance": round(progress.imbalance, 6),
         "seconds": {kind: round(value, 3) for kind, value in progress.seconds.items()},
         "flops": round(progress.flops),
-        "matrix_rate": round(trainer.ceiling.matrix_rate),
         "matrix_share": round(progress.matrix_share, 6),
         "num_dropped": progress.num_dropped,
         "num_skipped": progress.num_skipped,
@@ -74,36 +92,29 @@ def write_result(trainer: Trainer) -> dict[str, Any]:
         "dev_loss": taken.loss,
         "dev_by_corpus": taken.by_corpus,
         "weights_sha256": store.weights_sha256(model),
+        **more,
     }
-    files.write_json(trainer.folder.summary, summary)
+    files.write_json(folder.summary, summary)
     return summary
 
 
-def _last(trainer: Trainer) -> _Taken:
-    with trainer.average.in_place():
-        weights = {name: value.clone() for name, value in trainer.replica.model.state_dict().items()}
-    progress = trainer.progress
+def _last(progress: Progress, model: torch.nn.Module, average: Average) -> _Taken:
+    with average.in_place():
+        weights = {name: value.clone() for name, value in model.state_dict().items()}
     return _Taken(weights, progress.step, progress.wer, progress.dev_loss, progress.dev_by_corpus)
 
 
-def _best(trainer: Trainer) -> _Taken:
-    step, root = trainer.progress.validated.best_step, trainer.folder.checkpoints
-    folder = None if step is None else checkpoint_store.folder_for(root, step)
-    if step is None or folder is None or not folder.is_dir():
+def _best(folder: RunFolder, progress: Progress, model: torch.nn.Module) -> _Taken:
+    step, root = progress.validated.best_step, folder.checkpoints
+    best = None if step is None else checkpoint_store.folder_for(root, step)
+    if step is None or best is None or not best.is_dir():
         raise CheckpointError(
-            f"{folder or root}: the checkpoint of the best validation is not there",
+            f"{best or root}: the checkpoint of the best validation is not there",
             "Go on with --resume and --set validation.take=last: the model is then that of the last step.",
         )
-    checkpoint_store.verify(folder)
-    kept = {
-        name: torch.empty(shape, dtype=dtype)
-        for name, (shape, dtype) in checkpoint_store.read_shapes(folder).items()
-        if name.startswith(("model.", averaging.PREFIX))
-    }
-    checkpoint_store.read_tensors(folder, kept)
-    weights = {
-        name: kept.get(averaging.PREFIX + name, kept[f"model.{name}"])
-        for name in trainer.replica.model.state_dict()
-    }
-    then = checkpoint_store.read_progress(folder)
+    checkpoint_store.verify(best)
+    stored = checkpoint_store.StoredTensors(best)
+    kept = stored.read(name for name in stored if name.startswith(("model.", averaging.PREFIX)))
+    weights = {name: kept.get(averaging.PREFIX + name, kept[f"model.{name}"]) for name in model.state_dict()}
+    then = checkpoint_store.read_progress(best)
     return _Taken(weights, step, then["wer"], then["dev_loss"], then["dev_by_corpus"])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import signal
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -18,6 +19,7 @@ from hocket.core.errors import RunError
 from hocket.core.protocols import PendingReport, RankPart, Replica, SyncStrategy, utterance_digest
 from hocket.core.work import GlobalBatch, MicroBatch
 from hocket.corpus.loading import Loader, Work
+from hocket.sync import SyncBase
 from hocket.training.averaging import Average
 from hocket.training.ceiling import Ceiling
 from hocket.training.checkpointer import Checkpointer, collect
@@ -27,6 +29,8 @@ from hocket.training.optimiser import learning_rate, set_learning_rate
 from hocket.training.preflight import preflight
 from hocket.training.progress import Progress
 from hocket.training.recipe import TrainRecipe
+from hocket.training.result import write_result
+from hocket.training.speeds import Speeds
 from hocket.training.validation import Validation, ValidationReport
 
 
@@ -62,9 +66,16 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.num_steps = self.recipe.num_steps(self.plan.steps_per_epoch)
-        self._taken: _Taken | None = None
+        self._taken: deque[_Taken] = deque()
         self._watch = clock.Stopwatch()
         self._asked_to_stop = False
+        assert isinstance(self.recipe.sync, SyncBase)
+        self._speeds = Speeds(
+            self.recipe.workers.speeds,
+            self.communicator.world_size,
+            self.progress.step,
+            self.recipe.loading.prefetch_steps + self.recipe.sync.steps_to_report,
+        )
         on_signals([signal.SIGTERM, signal.SIGUSR1], self._ask_to_stop)
 
     def run(self) -> bool:
@@ -76,26 +87,43 @@ class Trainer:
         if first == 0:
             self.heartbeat.beat("preflight", 0)
             preflight(self.plan, self.loader, self.replica)
-        stop = False
+        stop = validates = saves = False
         with self.progress.running(), self.loader.prefetch(self._work(first)) as loaded:
             if first and self._validates(first) and self.progress.validated.step != first:
-                self._pause(first, stop=False)  # a signal came in its place
+                self._pause(first, validates=True, saves=False)  # a signal came in its place
             for step in range(first, self.num_steps):
                 if self._in_vain:
                     break
-                taken = self._step(self.plan.global_batch(step), loaded)
-                stop = self._settle()  # the step before: it was computed while this one was queued
-                self._taken = taken
-                if stop or self._validates(step + 1) or self._saves(step + 1):
-                    stop = self._settle() or stop
-                    self._pause(step + 1, stop)
-                if stop:
-                    break
+                validates, saves = validates or self._validates(step + 1), saves or self._saves(step + 1)
+                self._taken.append(
+                    self._step(self.plan.global_batch(step), loaded, settle=stop or validates or saves)
+                )
+                stop = self._settle(keep=1) or stop  # the last one is computed while the next is queued
+                if (stop or validates or saves) and self.sync.consistent_point():
+                    stop = self._settle(keep=0) or stop
+                    assert not self._taken, "a consistent point, and steps that nobody was told of"
+                    self._pause(step + 1, validates=validates and not stop, saves=saves or stop)
+                    validates = saves = False
+                    if stop:
+                        break
         self.heartbeat.beat("waiting for the last checkpoint")
         self.checkpointer.wait()
         return not stop
 
-    def _step(self, batch: GlobalBatch, loaded: Iterator[list[MicroBatch]]) -> _Taken:
+    def result(self) -> dict[str, Any]:
+        """Write what a finished run leaves behind; on one rank. The summary."""
+        return write_result(
+            self.folder,
+            self.recipe,
+            self.replica.model,
+            self.progress,
+            workers=self.communicator.world_size,
+            num_steps=self.num_steps,
+            average=self.average,
+            matrix_rate=round(self.ceiling.matrix_rate),
+        )
+
+    def _step(self, batch: GlobalBatch, loaded: Iterator[list[MicroBatch]], *, settle: bool) -> _Taken:
         """One optimiser step: read, compute, agree."""
         watch = self._watch
         self.heartbeat.beat("reading", batch.step)
@@ -104,7 +132,7 @@ class Trainer:
         self.heartbeat.beat("computing")
         set_learning_rate(self.optimiser, self._learning_rate(batch.step))
         with watch.time("compute"):
-            self.sync.begin_step(batch)
+            self.sync.begin_step(batch, settle=settle)
             results = self.replica.forward_backward(
                 micro_batches,
                 on_bucket=None if self.sync.per_micro_batch else self.sync.on_grad_ready,
@@ -124,11 +152,15 @@ class Trainer:
             self.average.update(batch.step)
         return _Taken(batch, report, watch.take())
 
-    def _settle(self) -> bool:
-        """Read what came out of the last step taken, and record it; True when a rank was told to stop."""
-        if self._taken is None:
-            return False
-        taken, self._taken = self._taken, None
+    def _settle(self, *, keep: int) -> bool:
+        """Read what came out of all steps that are ready but the last ``keep``; True when told to stop."""
+        stop = False
+        while len(self._taken) > keep and self._taken[0].report.ready():
+            stop = self._record(self._taken.popleft()) or stop
+        return stop
+
+    def _record(self, taken: _Taken) -> bool:
+        """Read what came out of a step, and write it down; True when a rank was told to stop."""
         batch = taken.batch
         with self._watch.time("device"):  # counted with the step that is being queued
             report = taken.report.result()
@@ -149,7 +181,11 @@ class Trainer:
             "wait": wait,
             "optimiser": taken.seconds["agreement"] - report.sync_seconds,
         }
-        uneven = imbalance(costs, assign(costs, self.communicator.world_size))
+        speeds = self._speeds.at(batch.step)
+        shares = assign(costs, self.communicator.world_size, speeds)
+        uneven = imbalance(costs, shares, speeds)
+        loads = [sum(costs[position] for position in share) for share in shares]
+        self._speeds.record(batch.step, loads, report.busy_seconds)
         flops = self.ceiling.flops(batch)
         progress.spend(seconds, uneven, flops, self.ceiling.matrix_rate)
         self.journal.write(
@@ -169,6 +205,7 @@ class Trainer:
             flops=round(flops),
             utterances=report.utterances,
             skipped=report.skipped,
+            bytes_per_step=report.bytes_sent,
         )
         if progress.skipped_in_a_row >= self.recipe.numerics.max_skipped:
             raise RunError(
@@ -178,32 +215,30 @@ class Trainer:
             )
         return report.stop
 
-    def _pause(self, step: int, stop: bool) -> None:
-        """Between two steps: validate and save what is due."""
+    def _pause(self, step: int, *, validates: bool, saves: bool) -> None:
+        """Between two steps, where all replicas agree: validate and save."""
         progress = self.progress
-        progress.wer = progress.dev_loss = progress.metric = None
-        progress.dev_by_corpus = {}
+        progress.forget_validation()
         best = False
-        if self.validation is not None and self._validates(step) and not stop:
+        if self.validation is not None and validates:
             self.heartbeat.beat("validating")
             with self.average.in_place():
                 found = self.validation.run(self.replica.model)
             best = self._validated(step, found)
-        if (stop or self._saves(step) or best or self._in_vain) and self.sync.consistent_point():
+        if saves or best or self._in_vain:
             self.heartbeat.beat("saving")
-            tensors = collect(self.replica.model, self.optimiser, self.sync.state_dict(), self.average)
+            tensors = collect(
+                self.replica.model, self.optimiser, self.sync, self.communicator.rank, self.average
+            )
             self.checkpointer.save(step, tensors, progress.as_dict())
 
     def _validated(self, step: int, found: ValidationReport) -> bool:
         """Record a validation, and whether it was in vain; True when it is the best so far."""
-        settings, progress = self.recipe.validation, self.progress
-        progress.wer, progress.dev_loss = found.wer, found.loss
-        progress.dev_by_corpus = {name: asdict(part) for name, part in found.by_corpus.items()}
-        progress.metric = found.wer if settings.metric == "wer" else found.loss
-        best = progress.validated.look(step, progress.metric, settings.min_delta)
+        settings = self.recipe.validation
+        best = self.progress.take_validation(found, settings)
         self.journal.write("validation", step=step, **asdict(found), best=best)
         if self._in_vain and step < self.num_steps:
-            told = asdict(progress.validated)
+            told = asdict(self.progress.validated)
             self.journal.write("early_stop", **told, metric=settings.metric, patience=settings.patience)
         return best
 
@@ -222,7 +257,8 @@ class Trainer:
         """This rank's micro-batches of every step to come, for the loader to read ahead."""
         for step in range(first, self.num_steps):
             batch = self.plan.global_batch(step)
-            shares = assign([m.cost for m in batch.micro_batches], self.communicator.world_size)
+            costs = [micro_batch.cost for micro_batch in batch.micro_batches]
+            shares = assign(costs, self.communicator.world_size, self._speeds.at(step))
             mine = [batch.micro_batches[position] for position in shares[self.communicator.rank]]
             yield mine, batch.epoch, step
 
@@ -239,9 +275,7 @@ class Trainer:
         """Append utterances that could not be read to the run's list; how many there were."""
         dropped = [entry for micro_batch in micro_batches for entry in micro_batch.dropped]
         if dropped:
-            with self.folder.dropped.open("a", encoding="utf-8") as file:
-                for utterance, reason in dropped:
-                    file.write(json.dumps({"id": utterance, "step": batch.step, "reason": reason}) + "\n")
+            self.folder.list_dropped(batch.step, dropped)
         return len(dropped)
 
     def _ask_to_stop(self, _signal: signal.Signals) -> None:

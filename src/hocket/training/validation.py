@@ -59,6 +59,14 @@ class ValidationReport(Scores):
     """Of each corpus's part, where several are mixed."""
 
 
+def report(sums: Sequence[Sequence[int]], corpora: Sequence[str]) -> ValidationReport:
+    """From the sums over all parts of a validation: a row of :meth:`Scores.of` for each corpus."""
+    whole = ValidationReport.of([sum(column) for column in zip(*sums, strict=True)])
+    if len(sums) == 1:
+        return whole
+    return replace(whole, by_corpus={name: Scores.of(part) for name, part in zip(corpora, sums, strict=True)})
+
+
 class Validation:
     """One split of one corpus or some, each cut once and all dealt together; every call runs all of it."""
 
@@ -68,7 +76,7 @@ class Validation:
         tokens: Tokens,
         loader: Loader,
         cost: CostModel,
-        communicator: Communicator,
+        communicator: Communicator | None,
         *,
         batch_seconds: float,
         precision: Precision,
@@ -83,24 +91,25 @@ class Validation:
                 member.index, corpora.ends[number] - len(member.index), int(batch_seconds * 100), cost
             )
         ]
-        shares = assign([spec.cost for _, spec in specs], communicator.world_size)
-        self._mine = [specs[number] for number in shares[communicator.rank]]
+        self._specs = specs
 
-    @torch.no_grad()
     def run(self, model: torch.nn.Module) -> ValidationReport:
         """Recognise the split with the weights as they are. Every rank must call."""
-        model.eval()
-        names = [member.name for member in self._corpora.members]
-        sums = torch.zeros((len(names), 7), dtype=torch.int64, device=self._device)
-        for number, spec in self._mine:
-            sums[number] += torch.tensor(self._count(model, spec), device=self._device)
-        model.train()
+        assert self._communicator is not None
+        sums = self.part(model, self._communicator.rank, self._communicator.world_size)
         self._communicator.all_reduce(sums).wait()
-        whole = ValidationReport.of(sums.sum(0).tolist())
-        if len(names) == 1:
-            return whole
-        parts = {name: Scores.of(part) for name, part in zip(names, sums.tolist(), strict=True)}
-        return replace(whole, by_corpus=parts)
+        return report(sums.tolist(), [member.name for member in self._corpora.members])
+
+    @torch.no_grad()
+    def part(self, model: torch.nn.Module, place: int, num_places: int) -> torch.Tensor:
+        """What one of ``num_places`` workers finds in its part of the split: see :func:`report`."""
+        model.eval()
+        sums = torch.zeros((len(self._corpora.members), 7), dtype=torch.int64, device=self._device)
+        for number in assign([spec.cost for _, spec in self._specs], num_places)[place]:
+            corpus, spec = self._specs[number]
+            sums[corpus] += torch.tensor(self._count(model, spec), device=self._device)
+        model.train()
+        return sums
 
     def _count(self, model: torch.nn.Module, spec: MicroBatchSpec) -> list[int]:
         batch = self._loader.load(spec, 0, 0).to(self._device)

@@ -28,7 +28,6 @@ from hocket.hardware.memory import keep_freed_memory
 from hocket.training.assembly import assemble, data_parallel
 from hocket.training.folder import RunFolder
 from hocket.training.recipe import TrainRecipe
-from hocket.training.result import write_result
 
 _COLLECTIVE_LIMIT = timedelta(minutes=30)
 """A collective that takes longer is lost; heartbeats notice a silent rank long before."""
@@ -88,7 +87,7 @@ def _train(folder: RunFolder, *, resume: bool) -> None:
         trainer = assemble(recipe, folder, mesh, device, heartbeat, resume=resume, starting=starting)
         finished = trainer.run()
         if rank == 0:
-            summary = write_result(trainer) if finished else {"steps": trainer.progress.step}
+            summary = trainer.result() if finished else {"steps": trainer.progress.step}
             trainer.journal.write("end", finished=finished, **summary)
         trainer.journal.close()
         trainer.communicator.barrier()
