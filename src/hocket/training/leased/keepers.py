@@ -79,8 +79,11 @@ class Keeper(Protocol):
         """Begin, or begin again, with the template's state before optimiser step ``step``."""
         ...
 
-    def facts(self) -> dict[str, Any]:
-        """What workers are told: see :meth:`hocket.core.protocols.LeasedStrategy.join`."""
+    def facts(self) -> dict[str, Any] | None:
+        """What workers are told: see :meth:`hocket.core.protocols.LeasedStrategy.join`.
+
+        None while somebody is missing: they are told once all are back.
+        """
         ...
 
     def gather(self) -> None:
@@ -199,8 +202,10 @@ class Shards:
             lambda: f"shard {self._missing(self._loaded)} did not take its weights",
         )
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any] | None:
         """The addresses of all shards."""
+        if len(self._addresses) < self._settings.shards:
+            return None
         return {"shards": [self._addresses[index] for index in sorted(self._addresses)]}
 
     def gather(self) -> None:

@@ -7,7 +7,7 @@ lost shard sends everybody back to the last checkpoint; without the supervisor n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -134,7 +134,7 @@ class Supervisor:
 
     def _begin(self) -> None:
         """All weights are in place: tell the workers where, and draw the first fence."""
-        self._tell_all()
+        self._tell(self._workers.values())
         self._keeper.spread()
         self._dispenser.fence = self._next_fence()
 
@@ -204,7 +204,7 @@ class Supervisor:
             self._lose(worker, f"{worker.process.who} (pid {worker.process.pid}): {facts['reason']}")
         elif facts["generation"] == self.generation:
             self._dispenser.give_back(worker.rank)
-            worker.send("join", **self._keeper.facts(), generation=self.generation)
+            self._tell([worker])
 
     def _done(self, worker: _Worker, facts: dict[str, Any]) -> None:
         ticket = Ticket(facts["step"], facts["number"])
@@ -326,7 +326,7 @@ class Supervisor:
                 f"{worker.process.last_words()}",
                 "Add --resume to go on from the last checkpoint.",
             )
-        self._tell_all()
+        self._tell(self._workers.values())
 
     def _name(self, ticket: Ticket) -> str:
         batch = self._plan.global_batch(ticket.step)
@@ -360,9 +360,11 @@ class Supervisor:
             except ShardGone as again:
                 why = str(again)
 
-    def _tell_all(self) -> None:
+    def _tell(self, workers: Iterable[_Worker]) -> None:
         facts = self._keeper.facts()
-        for worker in self._workers.values():
+        if facts is None:
+            return  # a shard is lost: all are told where to go on when it is back
+        for worker in workers:
             worker.send("join", **facts, generation=self.generation)
 
     def _laggard(self) -> _Worker:
