@@ -196,7 +196,7 @@ def _differing(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             found += _differing(old, new)
         else:
             found.append(f"{name} ({old} there, {new} now)")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _line(fields: Mapping[str, Any]) -> bytes:
