@@ -130,7 +130,7 @@ def _pump(source: Connection[Any, Any], sink: Connection[Any, Any]) -> None:
 
 
 def _shut(end: Connection[Any, Any]) -> None:
-    """End a line for its other side and for a thread of ours that waits for it: closing would wake neither."""
+    """End a line for its other side and for our thread that waits for it: closing would wake neither."""
     with suppress(OSError), socket.socket(fileno=os.dup(end.fileno())) as line:
         line.shutdown(socket.SHUT_RDWR)
 
