@@ -24,10 +24,11 @@ from rapidfuzz.distance import Levenshtein
 from hocket.core.transcript import Word
 from hocket.corpus import audio
 from hocket.corpus.index import CorpusIndex
-from hocket.decoding import Scored, greedy_paths, ngram, score
+from hocket.decoding import Scored, ngram, score
 from hocket.decoding.alignment import align
 from hocket.decoding.beam import BeamSearch, BeamSettings
 from hocket.decoding.fusion import Weights
+from hocket.decoding.greedy import greedy_paths
 from hocket.decoding.paths import TokenPath, words
 from hocket.hardware.device import describe, fix_arithmetic
 from hocket.recognition import opening

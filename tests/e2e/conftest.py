@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from commands import STEPS, Done, Hocket, Trained, environment
 
+from hocket.cli.main import app
+
 
 @pytest.fixture(scope="session")
 def hocket() -> Hocket:
@@ -26,6 +28,20 @@ def hocket() -> Hocket:
             timeout=240,
         )
         return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def hocket_here(capfd: pytest.CaptureFixture[str]) -> Hocket:
+    """Runs ``hocket`` with the given words in this process: for what only reads files or is refused."""
+
+    def run(*words: str | Path) -> Done:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            app(list(map(str, words)), prog_name="hocket")
+        out, err = capfd.readouterr()
+        return Done(int(left.value.code or 0), out, err)
 
     return run
 

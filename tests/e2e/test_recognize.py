@@ -87,34 +87,34 @@ def test_a_list_on_standard_input_several_outputs_and_going_on(
     assert len(list((tmp_path / "s").rglob("*.vtt"))) == 3
 
 
-def test_scores(hocket: Hocket, recognised: tuple[Path, Done], tmp_path: Path) -> None:
-    done = hocket("score", recognised[0], "--json")
+def test_scores(hocket_here: Hocket, recognised: tuple[Path, Done], tmp_path: Path) -> None:
+    done = hocket_here("score", recognised[0], "--json")
     assert done.status == 0
     answer = done.answer()
     errors = answer["insertions"] + answer["deletions"] + answer["substitutions"]
     assert answer["wer"] == pytest.approx(errors / answer["num_words"])
     assert answer["wer_low"] <= answer["wer"] <= answer["wer_high"]
-    assert "WER" in hocket("score", recognised[0], "--by", "speaker").out
+    assert "WER" in hocket_here("score", recognised[0], "--by", "speaker").out
 
 
-def test_scores_of_normalised_texts(hocket: Hocket, tmp_path: Path) -> None:
+def test_scores_of_normalised_texts(hocket_here: Hocket, tmp_path: Path) -> None:
     hyps = tmp_path / "hyps.jsonl"
     hyps.write_text('{"id": "a", "text": "go left", "ref": "Go, left!"}\n')
-    assert hocket("score", hyps, "--json").answer()["wer"] == 1.0
-    answer = hocket("score", hyps, "--normalise", "basic", "--json").answer()
+    assert hocket_here("score", hyps, "--json").answer()["wer"] == 1.0
+    answer = hocket_here("score", hyps, "--normalise", "basic", "--json").answer()
     assert (answer["wer"], answer["normalise"]) == (0.0, "basic")
-    assert "basic normalisation" in hocket("score", hyps, "--normalise", "basic").out
-    hocket("score", hyps, "--normalise", "whisper").refused(2, "whisper")
+    assert "basic normalisation" in hocket_here("score", hyps, "--normalise", "basic").out
+    hocket_here("score", hyps, "--normalise", "whisper").refused(2, "whisper")
 
 
-def test_wrong_usage(hocket: Hocket, trained: Trained, tmp_path: Path) -> None:
+def test_wrong_usage(hocket_here: Hocket, trained: Trained, tmp_path: Path) -> None:
     out = tmp_path / "hyps.jsonl"
-    hocket("recognize", trained.folder, tmp_path / "none.wav", "--out", out).refused(2, "none.wav")
-    hocket("recognize", trained.folder, tmp_path).refused(2, "--out")
-    hocket("recognize", tmp_path, tmp_path, "--out", out).refused(1, "model")
-    hocket("recognize", trained.folder, tmp_path, "--out", out, "--workers", "some").refused(2, "some")
-    hocket("score", tmp_path / "none.jsonl").refused(2, "none.jsonl")
+    hocket_here("recognize", trained.folder, tmp_path / "none.wav", "--out", out).refused(2, "none.wav")
+    hocket_here("recognize", trained.folder, tmp_path).refused(2, "--out")
+    hocket_here("recognize", tmp_path, tmp_path, "--out", out).refused(1, "model")
+    hocket_here("recognize", trained.folder, tmp_path, "--out", out, "--workers", "some").refused(2, "some")
+    hocket_here("score", tmp_path / "none.jsonl").refused(2, "none.jsonl")
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"id": "a", "text": "b"}\n{nope\n')
-    hocket("score", broken).refused(1, f"{broken}:2", "JSON")
+    hocket_here("score", broken).refused(1, f"{broken}:2", "JSON")
     assert not out.exists()

@@ -56,17 +56,17 @@ def test_an_exported_model_answers_as_the_run_does(
     assert rounded["num_utterances"] == run["num_utterances"] and rounded["wer"] is not None
 
 
-def test_searches_that_cannot_be_are_refused(hocket: Hocket, trained: Trained, tmp_path: Path) -> None:
+def test_searches_that_cannot_be_are_refused(hocket_here: Hocket, trained: Trained, tmp_path: Path) -> None:
     for options, said in (
         (("--nbest", "3"), "need a beam"),
         (("--beam", "4", "--lm", tmp_path / "none"), "no such file"),
         (("--precision", "int8"), "hocket export"),
     ):
-        done = hocket("recognize", trained.folder, tmp_path, "--out", tmp_path / "h.jsonl", *options)
+        done = hocket_here("recognize", trained.folder, tmp_path, "--out", tmp_path / "h.jsonl", *options)
         assert done.status == 2 and said in done.err and "Traceback" not in done.err
 
 
-def test_a_scored_run_gives_confidences_words_and_speakers(hocket: Hocket, tmp_path: Path) -> None:
+def test_a_scored_run_gives_confidences_words_and_speakers(hocket_here: Hocket, tmp_path: Path) -> None:
     word = {"start": 0.0, "end": 0.1}
     rows = [
         {
@@ -83,15 +83,15 @@ def test_a_scored_run_gives_confidences_words_and_speakers(hocket: Hocket, tmp_p
     b.write_text("".join(json.dumps({**row, "text": row["ref"], "words": []}) + "\n" for row in rows))
     picture, fitted = tmp_path / "r.svg", tmp_path / "c.json"
     options = ("--words", "3", "--speakers", "--reliability", picture, "--calibrate", fitted)
-    done = hocket("score", a, *options, "--json")
+    done = hocket_here("score", a, *options, "--json")
     assert done.status == 0, done.err
     answer = done.answer()
     assert answer["breakdown"]["words"][0]["word"] == "so"
     assert {entry["speaker"] for entry in answer["breakdown"]["speakers"]} == {"ann", "ben"}
     assert answer["confidence"]["after"]["cross_entropy"] < answer["confidence"]["before"]["cross_entropy"]
     assert picture.read_text().startswith("<svg") and json.loads(fitted.read_text())["scale"] > 0
-    compared = hocket("compare", a, b, "--json").answer()
+    compared = hocket_here("compare", a, b, "--json").answer()
     assert (compared["wer_a"], compared["wer_b"], compared["num_better_b"]) == (8 / 24, 0.0, 8)
     for words in (("score", a, *options), ("compare", a, b)):
-        shown = hocket(*words)
+        shown = hocket_here(*words)
         assert shown.status == 0 and "so" in shown.out

@@ -110,18 +110,15 @@ def test_answers_are_in_order_and_say_what_is_known(reference: Path, sounds: Pat
         assert hypothesis.duration == pytest.approx(info.frames / info.samplerate, abs=2e-4)
 
 
-@pytest.mark.parametrize("workers", [2, 3])
 def test_any_number_of_workers_gives_the_same_file(
-    model: Path, sounds: Path, reference: Path, tmp_path: Path, workers: int
+    model: Path, sounds: Path, reference: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "hyps.jsonl"
-    report = recognize(
-        model, [str(sounds)], out, workers=workers, batch_seconds=BATCH_SECONDS, progress=together
-    )
+    report = recognize(model, [str(sounds)], out, workers=3, batch_seconds=BATCH_SECONDS, progress=together)
     assert out.read_bytes() == reference.read_bytes()
     plan = make_plan(survey(inputs.collect([str(sounds)]), MAX_SECONDS), BATCH_SECONDS)
     assert (report.num_micro_batches, report.padding) == (len(plan.micro_batches), plan.padding)
-    assert report.workers == len(report.per_worker) == workers
+    assert report.workers == len(report.per_worker) == 3
     assert sum(worker.num_utterances for worker in report.per_worker) == NUM_FILES
     assert sum(worker.num_micro_batches for worker in report.per_worker) == report.num_micro_batches > 6
     assert 0.0 < report.startup_seconds < report.wall_seconds
@@ -153,7 +150,7 @@ def test_killed_workers_are_replaced_and_nothing_changes(
 
     saboteur = Saboteur(choose, signal.SIGKILL)
     out = tmp_path / "hyps.jsonl"
-    report = recognize(model, [str(sounds)], out, workers=3, batch_seconds=BATCH_SECONDS, progress=saboteur)
+    report = recognize(model, [str(sounds)], out, workers=2, batch_seconds=BATCH_SECONDS, progress=saboteur)
     assert out.read_bytes() == reference.read_bytes()
     assert len(report.losses) == len(saboteur.hit) == 2 and report.restarts in (1, 2)
     for pid, loss in zip(saboteur.hit, report.losses, strict=True):
@@ -173,7 +170,7 @@ def test_a_micro_batch_that_kills_three_workers_is_listed(
 
     saboteur = Saboteur(choose, signal.SIGKILL)
     out = tmp_path / "hyps.jsonl"
-    report = recognize(model, [str(sounds)], out, workers=2, batch_seconds=BATCH_SECONDS, progress=saboteur)
+    report = recognize(model, [str(sounds)], out, batch_seconds=BATCH_SECONDS, progress=saboteur)
     plan = make_plan(survey(inputs.collect([str(sounds)]), MAX_SECONDS), BATCH_SECONDS)
     poisoned = {plan.items[position].id for position in plan.micro_batches[0].tolist()}
     failed = [json.loads(line) for line in hypotheses.failures_path(out).read_text().splitlines()]

@@ -88,6 +88,7 @@ def test_workers_that_call_back_give_the_same_file_and_are_replaced(
     )  # fmt: skip
     assert (tmp_path / "there.jsonl").read_bytes() == (tmp_path / "here.jsonl").read_bytes()
     assert here.num_utterances == there.num_utterances == 8
+    assert not children(), "a worker whose line has ended ends"
     assert len(there.losses) == 1 and "(on Ray) was ended by signal 9" in there.losses[0]
     again = recognize(model, [str(sounds)], tmp_path / "there.jsonl", max_utterances=1)
     assert again.num_earlier == 8, "a journal does not know the engine"

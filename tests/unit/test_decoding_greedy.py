@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hocket.decoding import greedy, greedy_paths
+from hocket.decoding.greedy import greedy, greedy_paths
 
 BLANK = 4
 

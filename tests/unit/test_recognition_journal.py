@@ -93,8 +93,8 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 def test_the_journal_of_another_job_is_refused_and_says_what_differs(tmp_path: Path) -> None:
     path = written(tmp_path / "j")
     whole = path.read_bytes()
-    other = {**PRINT, "settings": {"batch_seconds": 30.0}}
-    with pytest.raises(RunError, match=r"settings .*60\.0.*there, .*30\.0.* now"):
+    other = {**PRINT, "settings": {**PRINT["settings"], "batch_seconds": 30.0}, "cut": "another"}
+    with pytest.raises(RunError, match=r"what differs: batch_seconds \(60\.0 there, 30\.0 now\)\n"):
         Journal(path, other, 5, 3)
     assert path.read_bytes() == whole
     (tmp_path / "x").write_text("something else\n")

@@ -79,6 +79,16 @@ def test_names_that_cannot_be_written(tmp_path: Path) -> None:
         outputs.write([jsonl, tmp_path / "h.ctm"], [Hypothesis("a", "go")])
 
 
+def test_a_place_that_cannot_be_written_to_is_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.txt").mkdir()
+    for name, words in (("file/h.jsonl", "no folder can be made"), ("folder.txt", "a folder has this name")):
+        with pytest.raises(UsageError, match=f"{name}: cannot be written: {words}"):
+            outputs.make_folders([tmp_path / "h.jsonl", tmp_path / name])
+    outputs.make_folders([tmp_path / "new" / "*.srt"])
+    assert (tmp_path / "new").is_dir()
+
+
 def test_an_id_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
     outputs.write([tmp_path / "h.jsonl", tmp_path / "s/*.vtt"], [Hypothesis("../../etc/x", "")])
     assert (tmp_path / "s/%2E%2E/%2E%2E/etc/x.vtt").exists()

@@ -11,7 +11,7 @@ import torch
 
 from hocket.core.errors import AudioError, UsageError
 from hocket.corpus.tokens import CharTokens
-from hocket.decoding import greedy
+from hocket.decoding.greedy import greedy
 from hocket.model import FastConformerCTC, ModelConfig, build
 from hocket.recognition.engine import Engine
 from hocket.recognition.items import Item

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hocket.core.errors import CorpusError, UsageError
-from hocket.recognition import hypotheses
+from hocket.recognition import hypotheses, outputs
 from hocket.recognition.compare import Difference, differing
 from hocket.recognition.hypotheses import Failure, Hypothesis
 from hocket.recognition.score import score_file
@@ -21,18 +21,18 @@ FOUND = [
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "hyps.jsonl"
-    hypotheses.write(out, FOUND, [Failure("d", "d.wav", "truncated")])
+    outputs.write([out], [*FOUND, Failure("d", "d.wav", "truncated")])
     assert hypotheses.read(out) == FOUND
     assert out.read_text().splitlines()[2] == '{"id": "c", "text": "whatever", "duration": 2.0}'
     failed = tmp_path / "deep" / "hyps.failed.jsonl"
     assert failed.read_text() == '{"id": "d", "audio": "d.wav", "reason": "truncated"}\n'
-    hypotheses.write(out, FOUND, [])
+    outputs.write([out], FOUND)
     assert not failed.exists(), "a list of failures of an earlier job must not stay"
     assert sorted(path.name for path in out.parent.iterdir()) == ["hyps.jsonl"]
 
 
 def test_a_file_is_scored_by_the_references_in_it(tmp_path: Path) -> None:
-    hypotheses.write(tmp_path / "h.jsonl", FOUND, [])
+    outputs.write([tmp_path / "h.jsonl"], FOUND)
     report = score_file(tmp_path / "h.jsonl")
     assert (report.num_words, report.substitutions, report.deletions, report.insertions) == (4, 1, 2, 0)
     assert (report.num_utterances, report.num_without_ref) == (2, 1)
@@ -62,7 +62,7 @@ def test_a_broken_line_is_named(tmp_path: Path, line: str, words: str) -> None:
 def test_files_that_cannot_be_scored(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"gone\.jsonl: cannot read"):
         score_file(tmp_path / "gone.jsonl")
-    hypotheses.write(tmp_path / "h.jsonl", [Hypothesis("a", "x")], [])
+    outputs.write([tmp_path / "h.jsonl"], [Hypothesis("a", "x")])
     with pytest.raises(CorpusError, match=r"h\.jsonl: nothing to score: no reference among 1 hyp"):
         score_file(tmp_path / "h.jsonl")
 

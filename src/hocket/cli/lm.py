@@ -18,13 +18,14 @@ def build(
         list[Path],
         typer.Argument(
             metavar="TEXT...",
-            help="Sentences, one a line; tables (.jsonl, .csv, .tsv) give their column text.",
+            help="Sentences, one a line; tables (.jsonl, .csv, .tsv) give their column text; a prepared "
+            "corpus, as FOLDER:SPLIT or the folder alone for its train split, gives its texts.",
             show_default=False,
         ),
     ],
     out: Annotated[Path, typer.Option(help="ARPA file to write.", show_default=False)],
     order: Annotated[int, typer.Option(min=1, max=6, help="Words of the longest n-grams.")] = 3,
-    split: Annotated[str | None, typer.Option(help="Of tables, only the rows of that split.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of tables and corpora, only that split.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train an n-gram model: interpolated modified Kneser-Ney, in memory, written as ARPA."""

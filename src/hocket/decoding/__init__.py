@@ -1,7 +1,9 @@
-"""How outputs of the model become words, and how words are scored."""
+"""How outputs of the model become words, and how words are scored.
+
+Searches are named by their modules: scoring is not to wait for torch.
+"""
 
 from hocket.core.transcript import Alternative, Transcript, Word, stitch
-from hocket.decoding.greedy import greedy, greedy_paths
 from hocket.decoding.normalise import Normalisation, normalise
 from hocket.decoding.paths import TokenPath
 from hocket.decoding.wer import Scored, ScoreReport, UtteranceErrors, score
@@ -15,8 +17,6 @@ __all__ = [
     "Transcript",
     "UtteranceErrors",
     "Word",
-    "greedy",
-    "greedy_paths",
     "normalise",
     "score",
     "stitch",

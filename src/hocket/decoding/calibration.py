@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
 from hocket.core.errors import CorpusError
 
@@ -63,6 +62,8 @@ def fit(confidences: Sequence[float], correct: Sequence[bool]) -> Calibration:
 
     Raises :class:`CorpusError` when all words are right, or all are wrong.
     """
+    from scipy.optimize import minimize  # a second to import: here for those who fit
+
     right_N = np.array(correct, bool)
     if right_N.all() or not right_N.any():
         raise CorpusError("confidences cannot be calibrated: all words are right, or all are wrong")

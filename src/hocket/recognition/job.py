@@ -81,6 +81,7 @@ def recognize(
     opening.check(source, device, precision)
     items = inputs.collect(names, lenient)
     outputs.check(outs, len(items))
+    outputs.make_folders(outs)
     earlier = {} if fresh else _settings(journal_path(outs[0]))
     longest = max_seconds or _longest(source)
     wanted = search or SearchSettings()

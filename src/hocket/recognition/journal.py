@@ -177,17 +177,26 @@ def _check_header(path: Path, header: dict[str, Any] | None, fingerprint: dict[s
             f"{path}: not a journal that this hocket reads",
             "Choose another output, or --fresh to replace it.",
         )
-    there = header["fingerprint"]
-    differing = [
-        f"{name} ({there.get(name)!r} there, {fingerprint.get(name)!r} now)"
-        for name in {**there, **fingerprint}
-        if there.get(name) != fingerprint.get(name)
-    ]
+    differing = _differing(header["fingerprint"], fingerprint)
     if differing:
         raise RunError(
             f"{path}: the journal of another job; what differs: {'; '.join(differing)}",
             "Go on as it was begun, choose another output, or throw it away with --fresh.",
         )
+
+
+def _differing(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs, each setting by itself; the cut only where nothing else explains it."""
+    found: list[str] = []
+    for name in {**there, **now}:
+        old, new = there.get(name), now.get(name)
+        if old == new or (name == "cut" and found):
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differing(old, new)
+        else:
+            found.append(f"{name} ({old} there, {new} now)")
+    return list(dict.fromkeys(found))
 
 
 def _line(fields: Mapping[str, Any]) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hocket.core.errors import CorpusError, UsageError
+from hocket.corpus.report import FILE
 from hocket.decoding import ngram
 
 _TABLES = (".jsonl", ".jsonl.gz", ".csv", ".tsv")
@@ -55,6 +56,13 @@ def build(sources: Sequence[Path], out: Path, order: int, split: str | None = No
 
 def _sentences(source: Path, split: str | None) -> Iterator[str]:
     try:
+        prepared, colon, named = str(source).rpartition(":")
+        if (source / FILE).is_file():
+            yield from _of_corpus(source, split or "train")
+            return
+        if colon and not source.exists() and (Path(prepared) / FILE).is_file():
+            yield from _of_corpus(Path(prepared), named)
+            return
         if not source.name.endswith(_TABLES):
             if split is not None:
                 raise UsageError(f"{source}: text has no splits", "Give tables, or leave the split out.")
@@ -72,7 +80,25 @@ def _sentences(source: Path, split: str | None) -> Iterator[str]:
             if text.strip():
                 yield text.strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{source}: cannot read the text: {error}") from error
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UsageError(
+            f"{source}: cannot read the text: {why}",
+            "Give files with a sentence on each line, tables with the column text, or a prepared corpus as "
+            "FOLDER:SPLIT.",
+        ) from error
+
+
+def _of_corpus(folder: Path, split: str) -> Iterator[str]:
+    from hocket.corpus.index import CorpusIndex  # and torch: here for those who have a corpus
+
+    try:
+        index = CorpusIndex.open(folder, split)
+    except CorpusError as error:
+        raise UsageError(error.message, error.hint) from error
+    for row in range(len(index)):
+        text = index.utterance(row).text.strip()
+        if text:
+            yield text
 
 
 def _rows(source: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -7,6 +7,7 @@ that the name of several holds a ``*`` for the recording's id).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -47,6 +48,20 @@ def check(outs: Sequence[Path], num_items: int | None = None) -> None:
             f"{outs[0]}: the first output gives the journal its name, and so holds no '*'",
             "Name another one first, hyps.jsonl say.",
         )
+
+
+def make_folders(outs: Iterable[Path]) -> None:
+    """Make the folders of all outputs; :class:`UsageError` where one cannot be, or cannot be written to."""
+    for out in outs:
+        why = "a folder has this name" if out.is_dir() else None
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = f"no folder can be made there: {error.strerror}"
+        if why is None and not os.access(out.parent, os.W_OK | os.X_OK):
+            why = "its folder may not be written to"
+        if why is not None:
+            raise UsageError(f"{out}: cannot be written: {why}", "Name another output.")
 
 
 def need_times(outs: Iterable[Path]) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +27,8 @@ from hocket.recognition.messages import Start
 from hocket.recognition.process import KEY, environment
 
 _TAIL = 4000
+_TELLING = 2.0
+"""Seconds that an actor which was killed has to say how its worker ended."""
 
 
 class Host:
@@ -64,8 +67,9 @@ class RayWorker:
         self._actor = ray.remote(Host).options(max_restarts=0, **resources).remote()
         address = f"{host}:{self._listener.address[1]}"
         self._running = self._actor.run.remote(address, key, start.threads)
-        for target in (self._carry, self._await_end):
-            threading.Thread(target=target, name=f"ray-{start.slot}", daemon=True).start()
+        threading.Thread(target=self._carry, name=f"ray-{start.slot}", daemon=True).start()
+        self._end = threading.Thread(target=self._await_end, name=f"ray-{start.slot}-end", daemon=True)
+        self._end.start()
         self.send(start)
 
     def send(self, message: object) -> None:
@@ -81,6 +85,7 @@ class RayWorker:
         self.line.close()
         self._ray.wait([self._running], timeout=max(patience, 0.1))
         self._ray.kill(self._actor)
+        self._end.join(_TELLING)
         self._listener.close()
 
     def describe(self) -> str:
@@ -110,19 +115,24 @@ class RayWorker:
         except self._ray.exceptions.RayError as error:
             self._words = str(error)[-_TAIL:]
         self._listener.close()
-        with suppress(OSError):
-            self._inner.close()
+        _shut(self._inner)
 
 
 def _pump(source: Connection[Any, Any], sink: Connection[Any, Any]) -> None:
-    """Carry messages one way until an end is closed; then close both."""
+    """Carry messages one way until an end is shut; then shut both, and close ``source``."""
     try:
         while True:
             sink.send_bytes(source.recv_bytes())
-    except (OSError, EOFError, TypeError):  # TypeError: closed by another thread while receiving
-        for end in (source, sink):
-            with suppress(OSError):
-                end.close()
+    except (OSError, EOFError):
+        _shut(sink)
+        _shut(source)
+        source.close()
+
+
+def _shut(end: Connection[Any, Any]) -> None:
+    """End a line for its other side and for our thread that waits for it: closing would wake neither."""
+    with suppress(OSError), socket.socket(fileno=os.dup(end.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,12 +37,20 @@ class SearchSettings:
     """Texts of an N-best list; above 1 it is written."""
     calibration: Calibration = field(default_factory=Calibration)
 
-    def fingerprint(self) -> str:
-        """A hash of all that can change a transcript, the language model's content included."""
+    def fingerprint(self) -> dict[str, Any]:
+        """All that can change a transcript, as plain data: files and lists by their content's hash."""
         facts = asdict(self)
-        if self.beam is not None and self.beam.lm is not None:
-            facts["beam"]["lm"] = files.sha256(self.beam.lm)
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        if self.beam is not None:
+            facts["beam"]["lm"] = (
+                None if self.beam.lm is None else f"sha256 {files.sha256(self.beam.lm)[:16]}"
+            )
+            facts["beam"]["hotwords"] = _hash(self.beam.hotwords)
+        return facts
+
+
+def _hash(lines: Sequence[str]) -> str:
+    digest = hashlib.sha256(json.dumps(lines).encode()).hexdigest()
+    return f"{len(lines)} of sha256 {digest[:16]}" if lines else "none"
 
 
 class Search:
@@ -100,9 +110,14 @@ def read_calibration(path: Path) -> Calibration:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         return Calibration(float(document["scale"]), float(document["offset"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
         raise UsageError(
-            f"{path}: not a calibration: {error!r}", "hocket score --calibrate writes one."
+            f"{path}: cannot read the calibration: {error.strerror}", "hocket score --calibrate writes one."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path}: not a calibration: it has no numbers 'scale' and 'offset'",
+            "hocket score --calibrate writes one.",
         ) from error
 
 
@@ -111,5 +126,6 @@ def read_lines(path: Path) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot read the list: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{path}: cannot read the list: {why}", "It is text, an entry a line.") from error
     return tuple(line.strip() for line in lines if line.strip())

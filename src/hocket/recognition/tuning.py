@@ -47,9 +47,10 @@ class Tuning:
     def __str__(self) -> str:
         batches = ", ".join(f"{size:g} s {speed:.0f}" for size, speed in self.speed_by_batch.items())
         workers = ", ".join(f"{number}: {speed:.0f}" for number, speed in self.speed_by_workers.items())
+        many = "1 worker" if self.workers == 1 else f"{self.workers} workers"
         return (
-            f"{self.workers} workers and micro-batches of {self.batch_seconds:g} s, measured in seconds of "
-            f"speech a second: one worker by batch: {batches}; by number of workers: {workers}"
+            f"{many} and micro-batches of {self.batch_seconds:g} s, by seconds of speech a second\n"
+            f"of one worker with batches of {batches}\nof workers {workers}"
         )
 
 

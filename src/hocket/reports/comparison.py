@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hocket.recognition.compare import CompareReport
-from hocket.recognition.language_model import LanguageModel
 from hocket.reports.axes import number, percent
 from hocket.reports.tables import Row, facts
+
+if TYPE_CHECKING:
+    from hocket.recognition.compare import CompareReport
+    from hocket.recognition.language_model import LanguageModel
 
 
 def table(report: CompareReport, show: int) -> RenderableType:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hocket.corpus.report import PrepareReport
-from hocket.decoding.wer import ScoreReport
-from hocket.recognition.export import FORMATS, Exported
-from hocket.recognition.precision_cost import Cost
-from hocket.recognition.report import JobReport
 from hocket.reports.axes import duration, number, percent
 from hocket.reports.picture import PAGE
 from hocket.reports.run import RunInfo
 
+if TYPE_CHECKING:  # what was reported is loaded by then; the rest need not be
+    from hocket.corpus.report import PrepareReport
+    from hocket.decoding.wer import ScoreReport
+    from hocket.recognition.export import Exported
+    from hocket.recognition.precision_cost import Cost
+    from hocket.recognition.report import JobReport
+
 Row = tuple[str, str | None]
+_SHOWN = 300
+"""Characters of an utterance in the list of the worst."""
 
 
 def facts(rows: Iterable[Row], title: str | None = None) -> Table:
@@ -124,32 +128,42 @@ def recognition(report: JobReport) -> RenderableType:
 
 def exported(report: Exported) -> RenderableType:
     """What was written of a model."""
+    from hocket.recognition.export import FORMATS
+
     runs_here = FORMATS[report.format].write_int8 is not None
     unmeasured = "not measured: --check INPUT does" if runs_here and not report.costs else None
     rows: list[Row] = [
         ("folder", str(report.out)),
         ("format", f"{report.format}: {FORMATS[report.format].what}"),
-        ("files", ", ".join(f"{name} ({number(size / 1e6)} MB)" for name, size in report.files.items())),
+        ("files", ", ".join(f"{name} ({_size(size)})" for name, size in report.files.items())),
         ("parameters", f"{report.num_parameters:,}"),
         ("tokens", f"{report.vocab_size:,} with the blank"),
         ("weights in hocket", f"sha256 {report.source_sha256}"),
-        *((cost.name, _cost(cost)) for cost in report.costs),
+        *((cost.name, _cost(cost, first=cost is report.costs[0])) for cost in report.costs),
         ("cost in words", unmeasured),
     ]
     return facts(rows)
 
 
-def _cost(cost: Cost) -> str:
+def _cost(cost: Cost, first: bool) -> str:
     wer = "no references" if cost.wer is None else f"WER {percent(cost.wer)}"
+    if first:
+        return f"{wer} over {cost.num_utterances:,} utterances"
     return f"{wer}, {cost.num_differing:,} of {cost.num_utterances:,} utterances differ from the first"
+
+
+def _size(num_bytes: int) -> str:
+    return f"{number(num_bytes / 1e6)} MB" if num_bytes >= 100_000 else f"{number(num_bytes / 1e3)} kB"
 
 
 def score(report: ScoreReport) -> RenderableType:
     """Error rates and the worst utterances."""
-    interval = f"{100 * report.wer_low:.1f} to {100 * report.wer_high:.1f} %"
-    confidence = f"{report.confidence:.0%} over {report.num_drawn:,} {report.by}s"
+    interval = (
+        f"{100 * report.wer_low:.1f} to {100 * report.wer_high:.1f} %, "
+        f"{report.confidence:.0%} over {report.num_drawn:,} {report.by}s"
+    )
     rows: list[Row] = [
-        ("WER", f"{percent(report.wer)}  ({interval}, {confidence})"),
+        ("WER", f"{percent(report.wer)}  ({interval if report.num_drawn > 1 else f'one {report.by}'})"),
         ("CER", percent(report.cer)),
         ("words", f"{report.num_words:,}"),
         ("insertions", f"{report.insertions:,}"),
@@ -165,9 +179,14 @@ def score(report: ScoreReport) -> RenderableType:
     for column in ("utterance", "errors", "words", "said, and what was heard"):
         worst.add_column(column, overflow="fold")
     for line in report.worst:
-        said = Text(f"{line.ref}\n{line.hyp}")
+        said = Text(f"{_clipped(line.ref)}\n{_clipped(line.hyp)}")
         worst.add_row(Text(line.id), str(line.errors), str(line.num_words), said)
     return Group(facts(rows), worst)
+
+
+def _clipped(text: str) -> str:
+    """The beginning of a long text, an hour's say: all of it is in the file of hypotheses."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def workers(count: int) -> str:

@@ -19,7 +19,7 @@ from hocket.corpus.index import CorpusIndex
 from hocket.corpus.loading import Loader
 from hocket.corpus.mixture import CorpusMixture
 from hocket.corpus.tokens import Tokens
-from hocket.decoding import greedy
+from hocket.decoding.greedy import greedy
 from hocket.decoding.wer import edits
 from hocket.model.ctc import ctc_losses, log_probs
 from hocket.parallel.precision import Precision, autocast
