@@ -65,8 +65,11 @@ def test_a_word_is_right_where_the_alignment_finds_it(tmp_path: Path) -> None:
     confidence.write(tmp_path / "map.json", report)
     assert read_calibration(tmp_path / "map.json") == report.calibration
     assert json.loads((tmp_path / "map.json").read_text())["num_words"] == 6
-    with pytest.raises(UsageError, match="not a calibration"):
+    with pytest.raises(UsageError, match=r"none\.json: cannot read the calibration: No such file"):
         read_calibration(tmp_path / "none.json")
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"other\.json: not a calibration: it has no numbers"):
+        read_calibration(tmp_path / "other.json")
     with pytest.raises(CorpusError, match="--words"):
         confidence.report([hypothesis("5", "six")])
     picture = ElementTree.fromstring(reliability.svg(report))
