@@ -4,6 +4,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_ARGS ?=
 WORKERS ?= 2
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
@@ -40,8 +41,8 @@ setup-dev: $(VENV)/.ready-dev ## The same, with the tools of development
 demo: $(VENV)/.ready ## Speak a corpus, train on it, recognise unseen voices, score (WORKERS=2)
 	$(BIN)/hocket demo --workers $(WORKERS)
 
-test: $(VENV)/.ready-dev ## Run all tests (ARGS="-k name" for some)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.ready-dev ## Run all tests, JOBS=2 files at a time (ARGS="-k name" for some)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(VENV)/.ready-dev ## Lint, format, types and floors, without changing anything
 	$(BIN)/ruff check .
