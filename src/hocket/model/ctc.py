@@ -8,11 +8,15 @@ blank last, U tokens of a text.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hocket.core.errors import UsageError
+from hocket.core.protocols import Evaluated
 from hocket.core.work import MicroBatch
 from hocket.model.config import ModelConfig
 from hocket.model.convolution import Pointwise
@@ -33,6 +37,7 @@ class FastConformerCTC(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.ctc_head = Pointwise(config.hidden_size, config.vocab_size)
+        self.vocabulary: Vocabulary = WholeVocabulary()
 
     def forward(
         self, features_BTF: Tensor, feature_lens_B: Tensor, dropout_key: int | None = None
@@ -56,25 +61,80 @@ class FastConformerCTC(nn.Module):
         """
         if not batch.ids:
             return torch.zeros((), device=batch.features_BTF.device, requires_grad=torch.is_grad_enabled())
-        config, views = self.config, batch.num_views
         key = batch.dropout_key if self.training else None
+        blocks = (*self.config.intermediate_ctc, self.config.num_layers)
+        feature_lens_R = batch.feature_lens_B.repeat(batch.num_views)
+        hidden, lens_R = self.encoder.after(blocks, batch.features_BTF, feature_lens_R, key)
+        return self.objective(hidden, lens_R, batch)
+
+    def objective(self, hidden: Sequence[Tensor], lens_R: Tensor, batch: MicroBatch) -> Tensor:
+        """The second half of :meth:`loss`, from hidden frames (R, T', D).
+
+        ``hidden`` are those after each block of ``config.intermediate_ctc``, then those of the last.
+        """
+        config, views = self.config, batch.num_views
         inner = config.intermediate_ctc
-        feature_lens_R, tokens_RU, token_lens_R = (
-            x.repeat(views, *[1] * (x.dim() - 1))
-            for x in (batch.feature_lens_B, batch.tokens_BU, batch.token_lens_B)
-        )
-        hidden, lens_R = self.encoder.after(
-            (*inner, config.num_layers), batch.features_BTF, feature_lens_R, key
-        )
+        tokens_RU, token_lens_R = batch.tokens_BU.repeat(views, 1), batch.token_lens_B.repeat(views)
         shares = [config.intermediate_ctc_weight / len(inner)] * len(inner) if inner else []
         terms = []
         for x_RTD, share in zip(hidden, [*shares, 1.0 - sum(shares)], strict=True):
-            log_probs_RTV = log_probs(self.ctc_head(x_RTD))
-            losses_R = ctc_losses(log_probs_RTV, lens_R, tokens_RU, token_lens_R)
+            log_probs_RTV = self.vocabulary.log_probs(self.ctc_head(x_RTD))
+            losses_R = self.vocabulary.losses(log_probs_RTV, lens_R, tokens_RU, token_lens_R)
             terms.append(losses_R.sum() * (share / views))
         if views == 2:
-            terms.append(divergence(log_probs_RTV, lens_R) * config.consistency)
+            terms.append(self.vocabulary.divergence(log_probs_RTV, lens_R) * config.consistency)
         return torch.stack(terms).sum()
+
+    def evaluate(self, batch: MicroBatch) -> Evaluated:
+        """The loss of each utterance and the likeliest token of each frame, without dropout."""
+        logits_BTV, lens_B = self(batch.features_BTF, batch.feature_lens_B)
+        log_probs_BTV = self.vocabulary.log_probs(logits_BTV)
+        losses_B = self.vocabulary.losses(log_probs_BTV, lens_B, batch.tokens_BU, batch.token_lens_B)
+        return Evaluated(losses_B, self.vocabulary.best(logits_BTV), lens_B)
+
+
+class Vocabulary(Protocol):
+    """What is made of the head's scores: by who holds those of all tokens, or of some (V is theirs)."""
+
+    def log_probs(self, logits_RTV: Tensor) -> Tensor:
+        """See :func:`log_probs`."""
+        ...
+
+    def losses(
+        self, log_probs_RTV: Tensor, lens_R: Tensor, tokens_RU: Tensor, token_lens_R: Tensor
+    ) -> Tensor:
+        """See :func:`ctc_losses`; tokens are numbered over the whole vocabulary."""
+        ...
+
+    def divergence(self, log_probs_RTV: Tensor, lens_R: Tensor) -> Tensor:
+        """See :func:`divergence`."""
+        ...
+
+    def best(self, logits_RTV: Tensor) -> Tensor:
+        """The likeliest token (R, T) of every frame; of equal ones the one with the smallest id."""
+        ...
+
+
+class WholeVocabulary:
+    """All tokens are here."""
+
+    def log_probs(self, logits_RTV: Tensor) -> Tensor:
+        """See :class:`Vocabulary`."""
+        return log_probs(logits_RTV)
+
+    def losses(
+        self, log_probs_RTV: Tensor, lens_R: Tensor, tokens_RU: Tensor, token_lens_R: Tensor
+    ) -> Tensor:
+        """See :class:`Vocabulary`."""
+        return ctc_losses(log_probs_RTV, lens_R, tokens_RU, token_lens_R)
+
+    def divergence(self, log_probs_RTV: Tensor, lens_R: Tensor) -> Tensor:
+        """See :class:`Vocabulary`."""
+        return divergence(log_probs_RTV, lens_R)
+
+    def best(self, logits_RTV: Tensor) -> Tensor:
+        """See :class:`Vocabulary`."""
+        return logits_RTV.argmax(dim=-1)
 
 
 def log_probs(logits_RTV: Tensor) -> Tensor:
