@@ -65,7 +65,9 @@ def deal(
         shares = assign(costs, num_replicas, speeds)
         return Deal(tuple(tuple((position,) for position in share) for share in shares), tuple(costs))
     largest_first = sorted(range(len(costs)), key=lambda position: (-costs[position], position))
-    slots = [tuple(largest_first[start : start + num_groups]) for start in range(0, len(costs), num_groups)]
-    slots = [(*slot, *[None] * (num_groups - len(slot))) for slot in slots]  # type: ignore[misc]
+    slots: list[Slot] = []
+    for start in range(0, len(costs), num_groups):
+        slot: Slot = tuple(largest_first[start : start + num_groups])
+        slots.append(slot + (None,) * (num_groups - len(slot)))
     shares = assign([costs[largest_first[n * num_groups]] for n in range(len(slots))], num_replicas, speeds)
     return Deal(tuple(tuple(slots[number] for number in share) for share in shares), tuple(costs))

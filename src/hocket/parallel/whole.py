@@ -49,7 +49,7 @@ class WholeReplica:
         self.buckets: list[GradBucket] = self._gradients.buckets
         self.held: list[Held] = held_by(model, share.places, self.buckets)
         self.inside, self.speaks, self.needs_equal_slots = share.inside, share.speaks, share.needs_equal_slots
-        self._recomputing = share.recomputing
+        self.recomputing = share.recomputing
         self._kind = next(model.parameters()).dtype
 
     def forward_backward(
@@ -100,10 +100,10 @@ class WholeReplica:
 
     def fit_memory(self, largest: Sequence[MicroBatch]) -> None:
         """See :class:`hocket.core.protocols.Replica`."""
-        if self._recomputing is None or self._recomputing.target is None:
+        if self.recomputing is None or self.recomputing.target is None:
             return
         self._gradients.discard()
-        self._recomputing.fit([partial(self._loss, each) for each in largest if each.ids])
+        self.recomputing.fit([partial(self._loss, each) for each in largest if each.ids])
         self._gradients.complete()
         self.zero_grad()
 
