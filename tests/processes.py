@@ -19,7 +19,9 @@ def run_processes(
     world_size: int, work: Callable[..., T], *arguments: Any, seconds: float = 240.0
 ) -> list[T]:
     """``work(*arguments)`` on every rank; the results by rank. ``work`` must be importable."""
-    context = multiprocessing.get_context("spawn")
+    # Forked from one process that has imported what takes seconds, and has no threads.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hocket.model", "hocket.comms.communicator", "torch._dynamo"])
     results: Any = context.Queue()
     with tempfile.TemporaryDirectory() as folder:
         store = f"file://{Path(folder, 'store')}"

@@ -16,9 +16,11 @@ from hocket.core.errors import UsageError
 from hocket.core.work import MicroBatch
 from hocket.model.config import ModelConfig
 from hocket.model.convolution import Pointwise
+from hocket.model.ctc_long import is_long, long_ctc_losses
 from hocket.model.encoder import Encoder
 from hocket.model.frames import valid_frames
 from hocket.model.initial import initialise
+from hocket.model.time import TimePart, WholeTime
 
 
 class FastConformerCTC(nn.Module):
@@ -52,7 +54,8 @@ class FastConformerCTC(nn.Module):
         the views where there are several, plus their divergence (see ``config.consistency``). Dropout
         falls by ``batch.dropout_key`` in training mode, and not at all in evaluation mode. A text that
         its frames cannot align gives an infinite loss. A batch without utterances gives a zero with no
-        way back to the parameters.
+        way back to the parameters. Where ranks share the frames, all return the loss of the whole, and
+        the gradients of each are its share.
         """
         if not batch.ids:
             return torch.zeros((), device=batch.features_BTF.device, requires_grad=torch.is_grad_enabled())
@@ -63,17 +66,17 @@ class FastConformerCTC(nn.Module):
             x.repeat(views, *[1] * (x.dim() - 1))
             for x in (batch.feature_lens_B, batch.tokens_BU, batch.token_lens_B)
         )
-        hidden, lens_R = self.encoder.after(
+        hidden, frames = self.encoder.after(
             (*inner, config.num_layers), batch.features_BTF, feature_lens_R, key
         )
         shares = [config.intermediate_ctc_weight / len(inner)] * len(inner) if inner else []
         terms = []
         for x_RTD, share in zip(hidden, [*shares, 1.0 - sum(shares)], strict=True):
             log_probs_RTV = log_probs(self.ctc_head(x_RTD))
-            losses_R = ctc_losses(log_probs_RTV, lens_R, tokens_RU, token_lens_R)
+            losses_R = ctc_losses(log_probs_RTV, frames.lens_B, tokens_RU, token_lens_R, frames.part)
             terms.append(losses_R.sum() * (share / views))
         if views == 2:
-            terms.append(divergence(log_probs_RTV, lens_R) * config.consistency)
+            terms.append(divergence(log_probs_RTV, frames.lens_B, frames.part) * config.consistency)
         return torch.stack(terms).sum()
 
 
@@ -83,20 +86,34 @@ def log_probs(logits_RTV: Tensor) -> Tensor:
     return F.log_softmax(logits_RTV, dim=-1, dtype=exact)
 
 
-def ctc_losses(log_probs_BTV: Tensor, lens_B: Tensor, tokens_BU: Tensor, token_lens_B: Tensor) -> Tensor:
-    """CTC loss of each utterance (B) in nats; the blank is the last token."""
+def ctc_losses(
+    log_probs_BTV: Tensor,
+    lens_B: Tensor,
+    tokens_BU: Tensor,
+    token_lens_B: Tensor,
+    part: TimePart | None = None,
+) -> Tensor:
+    """CTC loss of each utterance (B) in nats; the blank is the last token.
+
+    Where ``log_probs`` are those of a part of the frames, the losses are still those of the whole.
+    """
+    part = part or WholeTime(log_probs_BTV.shape[1])
+    if is_long(tokens_BU, part):
+        return long_ctc_losses(log_probs_BTV, lens_B, tokens_BU, token_lens_B, part)
     blank = log_probs_BTV.shape[-1] - 1
     return F.ctc_loss(log_probs_BTV.transpose(0, 1), tokens_BU, lens_B, token_lens_B, blank, reduction="none")
 
 
-def divergence(log_probs_RTV: Tensor, lens_R: Tensor) -> Tensor:
+def divergence(log_probs_RTV: Tensor, lens_R: Tensor, part: TimePart | None = None) -> Tensor:
     """How far two views of the same utterances, one after the other in R, disagree: nats, 0-d.
 
     Half of KL(b to a) and KL(a to b), summed over frames; each view is drawn to the other as it stands.
     """
     swapped_RTV = log_probs_RTV.detach().roll(len(lens_R) // 2, 0)
     apart_RT = F.kl_div(log_probs_RTV, swapped_RTV, reduction="none", log_target=True).sum(-1)
-    return 0.5 * (apart_RT * valid_frames(lens_R, apart_RT.shape[1])).sum()
+    part = part or WholeTime(apart_RT.shape[1])
+    valid_RT = valid_frames(lens_R - part.span.first, apart_RT.shape[1])
+    return part.add_up(0.5 * (apart_RT * valid_RT).sum())
 
 
 def build(config: ModelConfig, seed: int) -> FastConformerCTC:
