@@ -8,7 +8,7 @@ blank last, U tokens of a text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import torch
@@ -20,6 +20,7 @@ from hocket.core.protocols import Evaluated
 from hocket.core.work import MicroBatch
 from hocket.model.config import ModelConfig
 from hocket.model.convolution import Pointwise
+from hocket.model.cut_points import Piece, piece_names, pieces
 from hocket.model.encoder import Encoder
 from hocket.model.frames import valid_frames
 from hocket.model.initial import initialise
@@ -61,11 +62,7 @@ class FastConformerCTC(nn.Module):
         """
         if not batch.ids:
             return torch.zeros((), device=batch.features_BTF.device, requires_grad=torch.is_grad_enabled())
-        key = batch.dropout_key if self.training else None
-        blocks = (*self.config.intermediate_ctc, self.config.num_layers)
-        feature_lens_R = batch.feature_lens_B.repeat(batch.num_views)
-        hidden, lens_R = self.encoder.after(blocks, batch.features_BTF, feature_lens_R, key)
-        return self.objective(hidden, lens_R, batch)
+        return self.run_pieces(range(self.config.num_pieces), batch)
 
     def objective(self, hidden: Sequence[Tensor], lens_R: Tensor, batch: MicroBatch) -> Tensor:
         """The second half of :meth:`loss`, from hidden frames (R, T', D).
@@ -88,6 +85,67 @@ class FastConformerCTC(nn.Module):
     def evaluate(self, batch: MicroBatch) -> Evaluated:
         """The loss of each utterance and the likeliest token of each frame, without dropout."""
         logits_BTV, lens_B = self(batch.features_BTF, batch.feature_lens_B)
+        return self._evaluated(logits_BTV, lens_B, batch)
+
+    def pieces(self, num_frames: int) -> tuple[Piece, ...]:
+        """Where the model can be cut, and the cost of each piece: see :mod:`hocket.model.cut_points`."""
+        return pieces(self.config, num_frames)
+
+    def keep_pieces(self, kept: Collection[int]) -> None:
+        """Let go of all other pieces; what is kept keeps its names. Only :meth:`run_pieces` and
+        :meth:`evaluate_pieces` work then.
+        """
+        for number, name in enumerate(piece_names(self.config)):
+            if number not in kept:
+                parent, _, child = name.rpartition(".")
+                self.get_submodule(parent).register_module(child, None)
+
+    def handed_shape(self, piece: int, batch: MicroBatch) -> tuple[int, ...]:
+        """Shape (K, R, T', D) of what is handed to ``piece`` (from 1): hidden frames after each inner block
+        before it that is learnt from, and those to go on with. Known from the sizes in the plan of batches.
+        """
+        num_taken = sum(block < piece for block in self.config.intermediate_ctc)
+        rows, num_frames = batch.features_BTF.shape[:2]
+        return num_taken + 1, rows, self.config.subsampled(num_frames), self.config.hidden_size
+
+    def run_pieces(self, chosen: range, batch: MicroBatch, handed_KRTD: Tensor | None = None) -> Tensor:
+        """:meth:`loss` by the ``chosen`` ones of the pieces that the model can be cut into.
+
+        ``handed_KRTD`` is what the pieces before these gave, None when there are none. What is given is
+        handed on in turn (see :meth:`handed_shape`), or after the last piece the loss. Of ``batch`` the
+        first piece reads the features and the last the tokens; all others the lengths alone.
+        """
+        key = batch.dropout_key if self.training else None
+        hidden, lens_R = self._hidden(chosen, batch, key, handed_KRTD)
+        if chosen.stop < self.config.num_pieces:
+            return torch.stack(hidden)
+        return self.objective(hidden, lens_R, batch)
+
+    def evaluate_pieces(
+        self, chosen: range, batch: MicroBatch, handed_KRTD: Tensor | None = None
+    ) -> Tensor | Evaluated:
+        """:meth:`evaluate` in the same way: what is handed on, or after the last piece what it finds."""
+        hidden, lens_B = self._hidden(chosen, batch, None, handed_KRTD)
+        if chosen.stop < self.config.num_pieces:
+            return torch.stack(hidden)
+        return self._evaluated(self.ctc_head(hidden[-1]), lens_B, batch)
+
+    def _hidden(
+        self, chosen: range, batch: MicroBatch, key: int | None, handed_KRTD: Tensor | None
+    ) -> tuple[list[Tensor], Tensor]:
+        """Hidden frames (R, T', D) after the inner blocks so far and after the chosen ones; their lengths."""
+        feature_lens_R = batch.feature_lens_B.repeat(batch.num_views)
+        taken: list[Tensor] = []
+        if handed_KRTD is None:
+            x_RTD, frames = self.encoder.start(batch.features_BTF, feature_lens_R, key)
+        else:
+            *taken, x_RTD = handed_KRTD.unbind()
+            frames = self.encoder.resume(x_RTD, feature_lens_R, key)
+        blocks = range(max(chosen.start, 1) - 1, min(chosen.stop - 1, self.config.num_layers))
+        inner, x_RTD = self.encoder.through(blocks, x_RTD, frames, self.config.intermediate_ctc)
+        return [*taken, *inner, x_RTD], frames.lens_B
+
+    def _evaluated(self, logits_BTV: Tensor, lens_B: Tensor, batch: MicroBatch) -> Evaluated:
         log_probs_BTV = self.vocabulary.log_probs(logits_BTV)
         losses_B = self.vocabulary.losses(log_probs_BTV, lens_B, batch.tokens_BU, batch.token_lens_B)
         return Evaluated(losses_B, self.vocabulary.best(logits_BTV), lens_B)

@@ -5,9 +5,10 @@ Shape suffixes: B utterances, T frames, F mel bins, D hidden channels.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from math import sqrt
 
+import torch
 from torch import Tensor, nn
 
 from hocket.model.attention import RelativeAttention
@@ -58,6 +59,7 @@ class Encoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.input_scale = sqrt(config.hidden_size) if config.scale_input else 1.0
+        self.subsampling_factor = config.subsampling_factor
         self.input_site = Site("subsampling", config.input_dropout)
         self.subsampling = Subsampling(config)
         self.layers = nn.ModuleList(Block(config, number) for number in range(config.num_layers))
@@ -78,11 +80,7 @@ class Encoder(nn.Module):
     ) -> tuple[list[Tensor], Tensor]:
         """Hidden frames (B, T', D) after each of ``blocks``, counted from 1, and their lengths (B)."""
         x_BTD, frames = self.start(features_BTF, feature_lens_B, dropout_key)
-        taken = []
-        for number, layer in enumerate(self.layers, 1):
-            x_BTD = layer(x_BTD, frames)
-            if number in blocks:
-                taken.append(x_BTD)
+        taken, _ = self.through(range(len(self.layers)), x_BTD, frames, blocks)
         return taken, frames.lens_B
 
     def start(
@@ -92,6 +90,35 @@ class Encoder(nn.Module):
         x_BTD, lens_B = self.subsampling(features_BTF, feature_lens_B)
         if self.input_scale != 1.0:
             x_BTD = x_BTD * self.input_scale
-        rows, num_frames = x_BTD.shape[:2]
-        masks = None if dropout_key is None else DropoutMasks(dropout_key, rows, num_frames, x_BTD.device)
-        return dropout(x_BTD, self.input_site, masks), describe(lens_B, x_BTD, masks)
+        frames = _frames(x_BTD, lens_B, dropout_key)
+        return dropout(x_BTD, self.input_site, frames.masks), frames
+
+    def resume(self, x_BTD: Tensor, feature_lens_B: Tensor, dropout_key: int | None) -> Frames:
+        """What all blocks know about the frames, where the hidden frames ``x`` come from elsewhere.
+
+        In the type of what :meth:`start` gives, as it is there.
+        """
+        kind = x_BTD.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BTD.dtype
+        lens_B = -(-feature_lens_B // self.subsampling_factor)
+        return _frames(x_BTD.new_empty(1, dtype=dtype).expand(x_BTD.shape), lens_B, dropout_key)
+
+    def through(
+        self, blocks: Iterable[int], x_BTD: Tensor, frames: Frames, taken_after: Collection[int]
+    ) -> tuple[list[Tensor], Tensor]:
+        """Run some ``blocks``, counted from 0, one after the other.
+
+        Hidden frames after each of ``taken_after``, counted from 1, and those at the end.
+        """
+        taken = []
+        for number in blocks:
+            x_BTD = self.layers[number](x_BTD, frames)
+            if number + 1 in taken_after:
+                taken.append(x_BTD)
+        return taken, x_BTD
+
+
+def _frames(x_BTD: Tensor, lens_B: Tensor, dropout_key: int | None) -> Frames:
+    rows, num_frames = x_BTD.shape[:2]
+    masks = None if dropout_key is None else DropoutMasks(dropout_key, rows, num_frames, x_BTD.device)
+    return describe(lens_B, x_BTD, masks)
