@@ -134,6 +134,11 @@ class ModelConfig(Section):
         """Convolutions of stride 2 in the subsampling."""
         return self.subsampling_factor.bit_length() - 1
 
+    @property
+    def num_pieces(self) -> int:
+        """Pieces that a pipeline may cut between: the subsampling, the blocks, the head."""
+        return self.num_layers + 2
+
     @overload
     def subsampled(self, num_frames: int) -> int: ...
     @overload

@@ -5,9 +5,10 @@ Shape suffixes: B utterances, T frames, F mel bins, D hidden channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from math import sqrt
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -89,26 +90,23 @@ class Encoder(nn.Module):
     ) -> tuple[list[Tensor], Frames]:
         """Hidden frames (B, T', D) after each of ``blocks``, counted from 1, and what is known of them."""
         x_BTD, frames = self.start(features_BTF, feature_lens_B, dropout_key)
-        taken = []
-        for number, layer in enumerate(self.layers, 1):
-            x_BTD = layer(x_BTD, frames)
-            if number in blocks:
-                taken.append(x_BTD)
+        taken, _ = self.through(range(len(self.layers)), x_BTD, frames, blocks)
         return taken, frames
 
     def start(
         self, features_BTF: Tensor, feature_lens_B: Tensor, dropout_key: int | None
     ) -> tuple[Tensor, Frames]:
         """What comes before the first block: its input, and what all blocks know about the frames."""
-        part = self.time_part(self.config.subsampled(features_BTF.shape[1]))
+        part = self.part_of(features_BTF.shape[1])
         x_BTD, lens_B = self._subsample(features_BTF, feature_lens_B, part)
         if self.input_scale != 1.0:
             x_BTD = x_BTD * self.input_scale
-        rows, num_frames = x_BTD.shape[:2]
-        masks = None
-        if dropout_key is not None:
-            masks = DropoutMasks(dropout_key, rows, num_frames, x_BTD.device, first_frame=part.span.first)
-        return dropout(x_BTD, self.input_site, masks), describe(lens_B, x_BTD, masks, part, self.context)
+        frames = self._frames(x_BTD, lens_B, dropout_key, part)
+        return dropout(x_BTD, self.input_site, frames.masks), frames
+
+    def part_of(self, num_frames: int) -> TimePart:
+        """The part of ``num_frames`` feature frames that is computed here."""
+        return self.time_part(self.config.subsampled(num_frames))
 
     def _subsample(
         self, features_BTF: Tensor, feature_lens_B: Tensor, part: TimePart
@@ -130,3 +128,38 @@ class Encoder(nn.Module):
             features_BTF[:, start : part.span.end * factor], feature_lens_B - start
         )
         return x_BTD[:, before:], lens_B + start // factor
+
+    def resume(
+        self, x_BTD: Tensor, num_frames: int, feature_lens_B: Tensor, dropout_key: int | None
+    ) -> Frames:
+        """What all blocks know about the frames, where the hidden frames ``x`` come from elsewhere.
+
+        They are those of ``num_frames`` feature frames, or the part of them that is computed here. In the
+        type of what :meth:`start` gives, as it is there.
+        """
+        kind = x_BTD.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BTD.dtype
+        lens_B = -(-feature_lens_B // self.config.subsampling_factor)
+        like_BTD = x_BTD.new_empty(1, dtype=dtype).expand(x_BTD.shape)
+        return self._frames(like_BTD, lens_B, dropout_key, self.part_of(num_frames))
+
+    def through(
+        self, blocks: Iterable[int], x_BTD: Tensor, frames: Frames, taken_after: Collection[int]
+    ) -> tuple[list[Tensor], Tensor]:
+        """Run some ``blocks``, counted from 0, one after the other.
+
+        Hidden frames after each of ``taken_after``, counted from 1, and those at the end.
+        """
+        taken = []
+        for number in blocks:
+            x_BTD = self.layers[number](x_BTD, frames)
+            if number + 1 in taken_after:
+                taken.append(x_BTD)
+        return taken, x_BTD
+
+    def _frames(self, x_BTD: Tensor, lens_B: Tensor, dropout_key: int | None, part: TimePart) -> Frames:
+        masks = None
+        if dropout_key is not None:
+            rows, first = len(x_BTD), part.span.first
+            masks = DropoutMasks(dropout_key, rows, part.span.count, x_BTD.device, first_frame=first)
+        return describe(lens_B, x_BTD, masks, part, self.context)
