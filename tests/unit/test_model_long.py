@@ -1,13 +1,15 @@
 """Long audio in one process: attention in tiles, limited context, CTC with checkpoints."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from hocket.core.errors import UsageError
 from hocket.core.work import MicroBatch
-from hocket.model import FastConformerCTC, ModelConfig, build, ctc_long
+from hocket.model import FastConformerCTC, ModelConfig, build, ctc_long, hf
 from hocket.model.attention import RelativeAttention
 from hocket.model.ctc import ctc_losses
 from hocket.model.frames import Context, describe
@@ -116,6 +118,12 @@ def test_no_tensor_has_the_size_of_frames_by_frames() -> None:
         with _Largest() as largest:
             module(x, frames).sum().backward()
         assert (largest.numel < num_frames * num_frames // 3) == small
+
+
+def test_a_limited_context_does_not_fit_the_format_of_hugging_face(tmp_path: Path) -> None:
+    model = model_of(left_context=8, conv_norm="frozen_batch_norm")
+    with pytest.raises(UsageError, match="left_context: 8"):
+        hf.save(tmp_path, model)
 
 
 def model_of(**changes: object) -> FastConformerCTC:

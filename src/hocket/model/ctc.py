@@ -99,8 +99,9 @@ class FastConformerCTC(nn.Module):
         return pieces(self.config, num_frames)
 
     def keep_pieces(self, kept: Collection[int]) -> None:
-        """Let go of all other pieces; what is kept keeps its names. Only :meth:`run_pieces` and
-        :meth:`evaluate_pieces` work then.
+        """Let go of all other pieces; what is kept keeps its names.
+
+        Only :meth:`run_pieces` and :meth:`evaluate_pieces` work then.
         """
         for number, name in enumerate(piece_names(self.config)):
             if number not in kept:
@@ -108,8 +109,9 @@ class FastConformerCTC(nn.Module):
                 self.get_submodule(parent).register_module(child, None)
 
     def handed_shape(self, piece: int, batch: MicroBatch) -> tuple[int, ...]:
-        """Shape (K, R, T', D) of what is handed to ``piece`` (from 1): hidden frames after each inner block
-        before it that is learnt from, and those to go on with. Known from the sizes in the plan of batches.
+        """Shape (K, R, T', D) of what is handed to ``piece`` (from 1), known from the plan of batches.
+
+        Hidden frames after each inner block before it that is learnt from, and those to go on with.
         """
         num_taken = sum(block < piece for block in self.config.intermediate_ctc)
         rows, num_frames = batch.features_BTF.shape[:2]
