@@ -23,10 +23,12 @@ from typing import NoReturn, cast
 
 import torch
 import torch.distributed as dist
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from hocket.comms.communicator import Communicator, TorchCommunicator
 from hocket.comms.supervision import die_with_parent
 from hocket.corpus.loading import pad
+from hocket.decoding.vocabulary import Vocabulary
 from hocket.hardware.device import backend, fix_arithmetic
 from hocket.hardware.memory import keep_freed_memory
 from hocket.recognition import opening
@@ -45,7 +47,7 @@ class GroupEncoder:
     def __init__(self, encoder: Encoder, start: Start) -> None:
         self._encoder = _splittable(encoder)
         self.vocab_size, self.frame_seconds = encoder.vocab_size, encoder.frame_seconds
-        store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+        store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
         for rank in range(1, start.sp):
             threading.Thread(
                 target=_end_with, args=(_follower(start, rank, store.port), rank), daemon=True
@@ -70,7 +72,7 @@ class GroupEncoder:
             _leave()
 
 
-def load(start: Start, rank: int) -> tuple[Encoder, opening.Vocabulary]:
+def load(start: Start, rank: int) -> tuple[Encoder, Vocabulary]:
     """The model of one rank of a group."""
     slot = start.slot * start.sp + rank
     return opening.load(opening.find(start.model), start.device, start.precision, slot, start.threads)
@@ -84,7 +86,7 @@ def main() -> None:
     fix_arithmetic(start.threads)
     keep_freed_memory()
     encoder = _splittable(load(start, rank)[0])
-    ranks = _join(dist.TCPStore("localhost", port, is_master=False), start.sp, rank)
+    ranks = _join(TCPStore("localhost", port, is_master=False), start.sp, rank)
     encoder.split(ranks)
     while True:
         encoder.encode(*_hear(ranks, encoder.features.num_mel_bins))
@@ -111,7 +113,7 @@ def _leave() -> NoReturn:
     os._exit(1)
 
 
-def _join(store: dist.Store, num_ranks: int, rank: int) -> Communicator:
+def _join(store: TCPStore, num_ranks: int, rank: int) -> Communicator:
     dist.init_process_group(backend(), store=store, rank=rank, world_size=num_ranks, timeout=_IDLE)
     return TorchCommunicator()
 
