@@ -23,6 +23,8 @@ class Mesh:
             device.type, layout.degrees, mesh_dim_names=AXES, backend_override=None
         )
         self._along: dict[str, TorchCommunicator] = {}
+        self.world: Communicator = TorchCommunicator()
+        """Among all ranks."""
         self.inside: Communicator = self._over(INSIDE)
         """Among the ranks of this replica."""
         self.copies: Communicator = self._over(COPIED)

@@ -74,6 +74,14 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A tensor, and what it is of a whole one."""
+
+    tensor: torch.Tensor
+    place: Place
+
+
+@dataclass(frozen=True)
 class Held:
     """A parameter or buffer, or the part of it that this rank holds."""
 

@@ -74,7 +74,7 @@ class Layout:
     def __str__(self) -> str:
         """What is split, and how it runs, as the command line takes it: ``pp=2,tp=2``."""
         said = [f"{axis}={degree}" for axis, degree in zip(AXES, self.degrees, strict=True) if degree > 1]
-        if self.pp > 1:
+        if self.pp > 1 and self.schedule != "1f1b":
             said.append(f"schedule={self.schedule}")
         if self.recompute != "none":
             said.append(f"recompute={self.recompute}")

@@ -124,6 +124,10 @@ class Replica(Protocol):
         """
         ...
 
+    def fit_memory(self, largest: Sequence[MicroBatch]) -> None:
+        """Settle what a memory target asks for, by the largest micro-batches; all ranks must call alike."""
+        ...
+
     def add_as_integers(self, rounded: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Wherever ranks of this replica add up gradients, add what ``rounded`` makes of them (int64).
 

@@ -166,12 +166,17 @@ class Vocabulary(Protocol):
         ...
 
     def losses(
-        self, log_probs_RTV: Tensor, lens_R: Tensor, tokens_RU: Tensor, token_lens_R: Tensor, part: TimePart
+        self,
+        log_probs_RTV: Tensor,
+        lens_R: Tensor,
+        tokens_RU: Tensor,
+        token_lens_R: Tensor,
+        part: TimePart | None = None,
     ) -> Tensor:
         """See :func:`ctc_losses`; tokens are numbered over the whole vocabulary."""
         ...
 
-    def divergence(self, log_probs_RTV: Tensor, lens_R: Tensor, part: TimePart) -> Tensor:
+    def divergence(self, log_probs_RTV: Tensor, lens_R: Tensor, part: TimePart | None = None) -> Tensor:
         """See :func:`divergence`."""
         ...
 
@@ -188,12 +193,17 @@ class WholeVocabulary:
         return log_probs(logits_RTV)
 
     def losses(
-        self, log_probs_RTV: Tensor, lens_R: Tensor, tokens_RU: Tensor, token_lens_R: Tensor, part: TimePart
+        self,
+        log_probs_RTV: Tensor,
+        lens_R: Tensor,
+        tokens_RU: Tensor,
+        token_lens_R: Tensor,
+        part: TimePart | None = None,
     ) -> Tensor:
         """See :class:`Vocabulary`."""
         return ctc_losses(log_probs_RTV, lens_R, tokens_RU, token_lens_R, part)
 
-    def divergence(self, log_probs_RTV: Tensor, lens_R: Tensor, part: TimePart) -> Tensor:
+    def divergence(self, log_probs_RTV: Tensor, lens_R: Tensor, part: TimePart | None = None) -> Tensor:
         """See :class:`Vocabulary`."""
         return divergence(log_probs_RTV, lens_R, part)
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 
 from hocket.comms.communicator import Alone
 from hocket.comms.mesh import Mesh
 from hocket.core.errors import UsageError
-from hocket.core.held import Place
 from hocket.core.layout import AXES, Layout
 from hocket.core.protocols import Replica
+from hocket.parallel.fsdp import ShardedGradients, shard
 from hocket.parallel.gradients import Gradients, SummedGradients, WholeGradients
 from hocket.parallel.precision import Precision
+from hocket.parallel.recompute import Recomputing
 from hocket.parallel.sequence import split_sequence
-from hocket.parallel.whole import Part, WholeReplica
+from hocket.parallel.tensor import split_tensor
+from hocket.parallel.whole import Share, WholeReplica
 
-SPLIT_HERE = ("dp_replicate", "sp")
+SPLIT_HERE = ("dp_replicate", "dp_shard", "sp", "tp")
 """Axes that can be split."""
 
 
@@ -44,25 +48,43 @@ def apply(
     assert mesh is not None or not split, "a split replica needs the mesh"
 
     # Tensor: every rank keeps its columns, rows, heads and channels. Places tell what of each is here.
-    places: dict[str, Place] = {}
-    # Sequence: each rank computes its part of the frames, and its gradient is the share of those:
+    places = split_tensor(model, mesh.along("tp") if mesh and layout.tp > 1 else Alone())
+    # Sequence: every rank computes its part of the frames, and its gradient is the share of those:
     # SummedGradients below adds the shares up over the axis.
     if mesh and layout.sp > 1:
         split_sequence(model, mesh.along("sp"))
-    # Recompute: recompute(model, layout.recompute).
+    # Recompute: a block as it is by now, collectives and all, is run again.
+    recomputing = Recomputing(model, layout.recompute)
+    # Compile: nothing; see docs/layouts.md.
     model.to(device)
     # Pipeline, first half: cut the model, so that this rank keeps its stages only (names stay those of
     # the whole model, and `places` is left with what is still here).
-    # FSDP2: where layout.dp_shard > 1, ShardedGradients(model, mesh.along("dp_shard")).
-    gradients: Gradients = WholeGradients(model, bucket_mb)
+    copied = [name for name, _ in model.named_parameters() if name not in places] if places else []
+    # FSDP2: every rank keeps its slice of what is left.
+    gradients: Gradients
+    if mesh and layout.dp_shard > 1:
+        places = shard(model, mesh.device_mesh["dp_shard"], places)
+        gradients = ShardedGradients(model, copied)
+    else:
+        gradients = WholeGradients(model, bucket_mb, copied)
     if mesh and layout.sp > 1:
         gradients = SummedGradients(gradients, mesh.along("sp"))
+    if mesh:
+        _count_once(gradients, copied, mesh)
     # Pipeline, second half: if layout.pp > 1, return PipelineReplica(model, gradients, ...), which runs
     # layout.schedule over mesh.along("pp").
-    part = Part(
+    share = Share(
         places=places,
         inside=mesh.inside if mesh else Alone(),
         speaks=mesh is None or mesh.copies.rank == 0,
         needs_equal_slots=layout.dp_shard > 1,
+        recomputing=recomputing,
     )
-    return WholeReplica(model, device, precision=precision, gradients=gradients, part=part)
+    return WholeReplica(model, device, precision=precision, gradients=gradients, share=share)
+
+
+def _count_once(gradients: Gradients, copied: Collection[str], mesh: Mesh) -> None:
+    """Of parameters that several ranks hold alike, let one rank alone count the norm."""
+    for bucket in gradients.buckets:
+        elsewhere = bool(bucket.names) and bucket.names[0] in copied and mesh.coordinate("tp") > 0
+        bucket.counted = mesh.coordinate("sp") == 0 and not elsewhere

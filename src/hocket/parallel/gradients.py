@@ -9,7 +9,7 @@ by its schedule, calls the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 import torch
@@ -48,21 +48,31 @@ class Gradients(Protocol):
         """No backward pass will follow: hand out what is left."""
         ...
 
+    def let_go(self) -> None:
+        """Free what a forward pass without a backward pass has gathered."""
+        ...
+
     def add_as_integers(self, rounded: Rounded) -> None:
         """See :class:`hocket.core.protocols.Replica`."""
         ...
 
 
 class WholeGradients(Filling):
-    """Each rank's gradient is that of its own backward pass."""
+    """Each rank's gradient is that of its own backward pass.
 
-    def __init__(self, model: torch.nn.Module, bucket_mb: float) -> None:
-        self.buckets = make_buckets(model.named_parameters(), bucket_mb)
+    Parameters that other ranks of the replica hold alike (``copied``) have buckets of their own.
+    """
+
+    def __init__(self, model: torch.nn.Module, bucket_mb: float, copied: Collection[str] = ()) -> None:
+        self.buckets = make_buckets(model.named_parameters(), bucket_mb, copied)
         super().__init__(self.buckets)
 
     def leave_out(self, out: bool) -> None:
         """Slots without work are not run at all."""
         assert not out, "a whole gradient of a slot without work"
+
+    def let_go(self) -> None:
+        """Nothing was gathered."""
 
     def add_as_integers(self, rounded: Rounded) -> None:
         """Nothing is added up between ranks here."""
@@ -79,7 +89,7 @@ class SummedGradients:
         self._inner, self._communicator = inner, communicator
         self.buckets = inner.buckets
         self.discard, self.leave_out, self.complete = inner.discard, inner.leave_out, inner.complete
-        self.finish = inner.finish
+        self.finish, self.let_go = inner.finish, inner.let_go
 
     def watch(self, tell: Tell) -> None:
         """See :class:`Gradients`; a bucket is told of when its sum is there."""

@@ -10,7 +10,9 @@ from hocket.core.held import Held, Place
 from hocket.core.protocols import GradBucket
 
 
-def held_by(model: torch.nn.Module, places: Mapping[str, Place], buckets: Sequence[GradBucket]) -> list[Held]:
+def held_by(
+    model: torch.nn.Module, places: Mapping[str, Place] | None = None, buckets: Sequence[GradBucket] = ()
+) -> list[Held]:
     """All parameters and buffers of ``model``; trained ones as their buckets have them.
 
     ``places`` holds those of which this rank has a part; others are whole.
@@ -24,7 +26,7 @@ def held_by(model: torch.nn.Module, places: Mapping[str, Place], buckets: Sequen
     for kind, named in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
         for name, tensor in named:
             local = trained.get(name, local_of(tensor))
-            found.append(Held(name, local, places.get(name) or Place.whole(local), kind))
+            found.append(Held(name, local, (places or {}).get(name) or Place.whole(local), kind))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
@@ -14,10 +15,11 @@ from hocket.core.work import MicroBatch
 from hocket.parallel.gradients import Gradients, WholeGradients
 from hocket.parallel.held import held_by
 from hocket.parallel.precision import Precision, autocast
+from hocket.parallel.recompute import Recomputing
 
 
 @dataclass(frozen=True)
-class Part:
+class Share:
     """What a rank's replica is of a whole one; by default all of it."""
 
     places: Mapping[str, Place] = field(default_factory=dict)
@@ -25,6 +27,7 @@ class Part:
     inside: Inside = field(default_factory=Alone)
     speaks: bool = True
     needs_equal_slots: bool = False
+    recomputing: Recomputing | None = None
 
 
 class WholeReplica:
@@ -38,15 +41,16 @@ class WholeReplica:
         precision: Precision,
         bucket_mb: float = 4.0,
         gradients: Gradients | None = None,
-        part: Part | None = None,
+        share: Share | None = None,
     ) -> None:
-        part = part or Part()
+        share = share or Share()
         self.model, self.device, self._precision = model, device, precision
         self._gradients: Gradients = gradients or WholeGradients(model, bucket_mb)
         self.buckets: list[GradBucket] = self._gradients.buckets
-        self.held: list[Held] = held_by(model, part.places, self.buckets)
-        self.inside, self.speaks, self.needs_equal_slots = part.inside, part.speaks, part.needs_equal_slots
-        self._filler: MicroBatch | None = None
+        self.held: list[Held] = held_by(model, share.places, self.buckets)
+        self.inside, self.speaks, self.needs_equal_slots = share.inside, share.speaks, share.needs_equal_slots
+        self.recomputing = share.recomputing
+        self._kind = next(model.parameters()).dtype
 
     def forward_backward(
         self,
@@ -91,7 +95,17 @@ class WholeReplica:
         given = micro_batch if micro_batch.ids else self._tiny(micro_batch)
         with autocast(self._precision, self.device):
             found: Evaluated = self.model.evaluate(given.to(self.device))  # type: ignore[operator]
+        self._gradients.let_go()
         return found if micro_batch.ids else None
+
+    def fit_memory(self, largest: Sequence[MicroBatch]) -> None:
+        """See :class:`hocket.core.protocols.Replica`."""
+        if self.recomputing is None or self.recomputing.target is None:
+            return
+        self._gradients.discard()
+        self.recomputing.fit([partial(self._loss, each) for each in largest if each.ids])
+        self._gradients.complete()
+        self.zero_grad()
 
     def add_as_integers(self, rounded: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """See :class:`hocket.core.protocols.Replica`."""
@@ -109,9 +123,7 @@ class WholeReplica:
 
     def _tiny(self, empty: MicroBatch) -> MicroBatch:
         """A real input for a slot without work: one short utterance in as many views."""
-        if self._filler is None:
-            self._filler = filler(empty.features_BTF.shape[-1], empty.num_views, self.buckets[0].flat.dtype)
-        return self._filler
+        return filler(empty.features_BTF.shape[-1], empty.num_views, self._kind)
 
 
 def filler(num_mel_bins: int, num_views: int, dtype: torch.dtype) -> MicroBatch:

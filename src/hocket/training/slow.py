@@ -49,6 +49,10 @@ class SlowReplica:
         """See :class:`hocket.core.protocols.Replica`."""
         return self._replica.evaluate(micro_batch)
 
+    def fit_memory(self, largest: Sequence[MicroBatch]) -> None:
+        """See :class:`hocket.core.protocols.Replica`."""
+        self._replica.fit_memory(largest)
+
     def add_as_integers(self, rounded: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """See :class:`hocket.core.protocols.Replica`."""
         self._replica.add_as_integers(rounded)
