@@ -10,6 +10,9 @@ from processes import run_processes
 OF_TWO = {
     "dp_shard": (Layout(dp_shard=2), {}),
     "tp": (Layout(tp=2), {}),
+    "sp": (Layout(sp=2), {}),
+    "sp, all blocks recomputed": (Layout(sp=2, recompute="all"), {}),
+    "sp, a limited context": (Layout(sp=2), {"left_context": 5, "right_context": 2}),
     "dp_shard, some blocks recomputed": (Layout(dp_shard=2, recompute=1), {}),
     "tp, all blocks recomputed": (Layout(tp=2, recompute="all"), {}),
     "tp, an imported model": (Layout(tp=2), {"conv_norm": "frozen_batch_norm", "scale_input": True}),

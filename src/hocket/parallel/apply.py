@@ -17,10 +17,11 @@ from hocket.parallel.pipeline import CHUNKS, PipelineReplica, balanced, cut
 from hocket.parallel.pipeline_lines import TorchLines
 from hocket.parallel.precision import Precision
 from hocket.parallel.recompute import Recomputing
+from hocket.parallel.sequence import split_sequence
 from hocket.parallel.tensor import split_tensor
 from hocket.parallel.whole import Share, WholeReplica
 
-SPLIT_HERE = ("pp", "dp_replicate", "dp_shard", "tp")
+SPLIT_HERE = ("pp", "dp_replicate", "dp_shard", "sp", "tp")
 """Axes that can be split."""
 
 
@@ -50,8 +51,10 @@ def apply(
 
     # Tensor: every rank keeps its columns, rows, heads and channels. Places tell what of each is here.
     places = split_tensor(model, mesh.along("tp") if mesh and layout.tp > 1 else Alone())
-    # Sequence: split_sequence(model, mesh.along("sp")). Each rank's gradient is then the part of its own
-    # frames: SummedGradients below adds them up over the axis.
+    # Sequence: every rank computes its part of the frames, and its gradient is the share of those:
+    # SummedGradients below adds the shares up over the axis.
+    if mesh and layout.sp > 1:
+        split_sequence(model, mesh.along("sp"))
     # Pipeline, first half: this rank keeps its stages alone; names stay those of the whole model.
     stages: list[range] = []
     if mesh and layout.pp > 1:

@@ -141,7 +141,7 @@ class PipelineReplica:
         found, batch = None, self._filled(micro_batch, 1)
         for stage in self._stages.values():
             found = stage.evaluate(batch)
-        rows, frames = next(iter(self._stages.values())).frames_of(batch)
+        rows, frames = cast(Cuttable, self.model).evaluated_shape(batch)
         if found is None:
             losses_B = torch.empty(rows, dtype=torch.float64, device=self.device)
             best_BT = torch.empty((rows, frames), dtype=torch.int64, device=self.device)

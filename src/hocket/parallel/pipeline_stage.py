@@ -48,6 +48,10 @@ class Cuttable(Protocol):
         """Shape of what ``piece`` gets from the one before it."""
         ...
 
+    def evaluated_shape(self, batch: MicroBatch) -> tuple[int, int]:
+        """Rows and frames of what it finds without learning."""
+        ...
+
     def run_pieces(
         self, chosen: range, batch: MicroBatch, handed_KRTD: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -210,11 +214,6 @@ class Stage:
         self._hand_on(found)
         self.finish()
         return None
-
-    def frames_of(self, batch: MicroBatch) -> tuple[int, int]:
-        """Rows and frames (after subsampling) of a micro-batch."""
-        _, rows, frames, _ = self._model.handed_shape(1, batch)
-        return rows, frames
 
     def finish(self) -> None:
         """All passes of the step are done: return when all that was sent has left."""
