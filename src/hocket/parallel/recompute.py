@@ -27,7 +27,8 @@ class Recomputing:
     def __init__(self, model: nn.Module, wanted: Recompute) -> None:
         self._model = model
         names = {name for name, _ in model.named_modules()}
-        held = [name for name in blocks(model.config) if name in names]  # type: ignore[arg-type]
+        wraps = wanted not in ("none", 0)
+        held = [name for name in blocks(model.config) if name in names] if wraps else []  # type: ignore[arg-type]
         self._blocks = [_Block(model.get_submodule(name)) for name in held]
         self.target = target_bytes(wanted)
         """Bytes of activations to stay below; None when the number of blocks is known."""
