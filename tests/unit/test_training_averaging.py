@@ -58,7 +58,7 @@ def test_it_is_the_weighted_mean_of_the_weights_so_far() -> None:
         step(model, optimiser, average, number)
         share = 1 - min(0.9, (1 + number) / (10 + number))
         expected += share * (model.weight.detach().double() - expected)
-    assert torch.allclose(average.tensors()["ema.weight"].double(), expected, atol=1e-5)
+    assert torch.allclose(average.tensors()["ema.weight"].tensor.double(), expected, atol=1e-5)
 
 
 def test_the_weights_drawn_at_the_start_soon_count_for_nothing() -> None:
@@ -76,7 +76,7 @@ def test_the_model_holds_it_inside_and_its_own_weights_after() -> None:
         step(model, optimiser, average, number)
     own = model.weight.detach().clone()
     with average.in_place():
-        assert torch.equal(model.weight, average.tensors()["ema.weight"])
+        assert torch.equal(model.weight, average.tensors()["ema.weight"].tensor)
         assert not torch.equal(model.weight, own)
     assert torch.equal(model.weight, own)
     with pytest.raises(ZeroDivisionError), average.in_place():
@@ -110,7 +110,7 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(tmp_path: Path) -> None:
     for number in range(6, 9):
         step(model, optimiser, average, number)
     for name, value in undisturbed.tensors().items():
-        assert torch.equal(value, average.tensors()[name])
+        assert torch.equal(value.tensor, average.tensors()[name].tensor)
 
 
 @pytest.mark.parametrize("was_on", [True, False])

@@ -56,7 +56,7 @@ class Mesh:
         moved = [AXES.index(axis) for axis in split]
         kept = [number for number in range(len(AXES)) if number not in moved]
         rows = ranks.permute(*kept, *moved).reshape(-1, self.layout.world_size // _product(ranks, kept))
-        group, _ = dist.new_subgroups_by_enumeration(rows.tolist())
+        group, _ = dist.new_subgroups_by_enumeration(rows.tolist())  # type: ignore[no-untyped-call]
         return TorchCommunicator(group)
 
 

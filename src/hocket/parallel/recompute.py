@@ -27,7 +27,8 @@ class Recomputing:
     def __init__(self, model: nn.Module, wanted: Recompute) -> None:
         self._model = model
         names = {name for name, _ in model.named_modules()}
-        held = [name for name in blocks(model.config) if name in names]  # type: ignore[arg-type]
+        wraps = wanted not in ("none", 0)
+        held = [name for name in blocks(model.config) if name in names] if wraps else []  # type: ignore[arg-type]
         self._blocks = [_Block(model.get_submodule(name)) for name in held]
         self.target = target_bytes(wanted)
         """Bytes of activations to stay below; None when the number of blocks is known."""
@@ -38,6 +39,11 @@ class Recomputing:
         self.number = min(number, len(self._blocks))
         for place, block in enumerate(self._blocks):
             block.active = place < self.number
+
+    @property
+    def input_bytes(self) -> int:
+        """What the recomputed blocks kept of the last forward pass: their inputs."""
+        return sum(block.input_bytes for block in self._blocks if block.active)
 
     def fit(self, runs: Sequence[Callable[[], torch.Tensor]]) -> None:
         """Recompute as few blocks as keep what each of ``runs`` (forward passes) leaves below the target.
@@ -50,9 +56,9 @@ class Recomputing:
         num_blocks, needed = len(self._blocks), 0
         for run in runs:
             self.use(num_blocks)
-            least = kept_bytes(self._model, run) + num_blocks * self._blocks[0].input_bytes
+            least = kept_bytes(self._model, run) + self.input_bytes
             self.use(num_blocks - 1)
-            each = max(1, kept_bytes(self._model, run) + num_blocks * self._blocks[0].input_bytes - least)
+            each = max(1, kept_bytes(self._model, run) + self.input_bytes - least)
             spare = max(0, self.target - least) // each
             needed = max(needed, num_blocks - min(spare, num_blocks))
         self.use(needed)
@@ -85,7 +91,7 @@ class _Block:
     def __init__(self, block: nn.Module) -> None:
         self.active, self.input_bytes = False, 0
         self._forward = block.forward
-        block.forward = self._run  # type: ignore[method-assign]
+        block.forward = self._run
 
     def _run(self, x: torch.Tensor, *more: Any) -> Any:
         self.input_bytes = x.numel() * x.element_size()

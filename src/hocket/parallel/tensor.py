@@ -80,17 +80,15 @@ def _enter_at(region: nn.Module, ranks: Communicator) -> None:
     region.register_forward_pre_hook(entering)
 
 
-def _sum_rows(layer: nn.Module, ranks: Communicator) -> None:
+def _sum_rows(layer: Any, ranks: Communicator) -> None:
     """Have a linear layer over some inputs give the sum over all; its bias is added once."""
 
     def forward(x: Tensor) -> Tensor:
-        weight, bias = layer.weight, layer.bias
-        assert isinstance(weight, Tensor)
-        part = F.linear(x, weight.flatten(1))
+        part = F.linear(x, layer.weight.flatten(1))
         whole: Tensor = _Leave.apply(part, ranks)  # type: ignore[no-untyped-call]
-        return whole if bias is None else whole + bias.to(whole.dtype)
+        return whole if layer.bias is None else whole + layer.bias.to(whole.dtype)
 
-    layer.forward = forward  # type: ignore[method-assign]
+    layer.forward = forward
 
 
 def added_up(x: Tensor, ranks: Communicator) -> Tensor:

@@ -80,7 +80,8 @@ class SplitVocabulary:
         most_RT, best_RT = logits_RTV.max(dim=-1)
         most_NRT = torch.stack(self._ranks.all_gather(most_RT))
         best_NRT = torch.stack(self._ranks.all_gather(best_RT + self._first))
-        return best_NRT.gather(0, most_NRT.argmax(0, keepdim=True))[0]
+        best_RT = best_NRT.gather(0, most_NRT.argmax(0, keepdim=True)).squeeze(0)
+        return best_RT
 
 
 def places_of(tokens_RU: Tensor) -> Tensor:
@@ -92,7 +93,10 @@ def places_of(tokens_RU: Tensor) -> Tensor:
     place_U = torch.arange(tokens_RU.shape[1], device=tokens_RU.device)
     other_RU = torch.ones_like(tokens_RU, dtype=torch.bool)
     other_RU[:, 1:] = tokens_RU[:, 1:] != tokens_RU[:, :-1]
-    return torch.where(other_RU, place_U, 0).cummax(1).values if tokens_RU.shape[1] else tokens_RU
+    if not tokens_RU.shape[1]:
+        return tokens_RU
+    places_RU: Tensor = torch.where(other_RU, place_U, 0).cummax(1).values
+    return places_RU
 
 
 class _LogSoftmax(torch.autograd.Function):

@@ -74,7 +74,9 @@ class WholeReplica:
             if position == runs[-1]:
                 gradients.watch(tell)
             gradients.leave_out(not micro_batch.ids)
-            loss = self._loss(micro_batch if micro_batch.ids else self._tiny(micro_batch))
+            loss = self._loss(
+                micro_batch if micro_batch.ids else self._tiny(micro_batch, micro_batch.num_views)
+            )
             loss.backward()  # type: ignore[no-untyped-call]
             gradients.complete()
             if micro_batch.ids:
@@ -92,7 +94,7 @@ class WholeReplica:
         """See :class:`hocket.core.protocols.Replica`."""
         if not micro_batch.ids and not self.needs_equal_slots:
             return None
-        given = micro_batch if micro_batch.ids else self._tiny(micro_batch)
+        given = micro_batch if micro_batch.ids else self._tiny(micro_batch, 1)
         with autocast(self._precision, self.device):
             found: Evaluated = self.model.evaluate(given.to(self.device))  # type: ignore[operator]
         self._gradients.let_go()
@@ -121,9 +123,9 @@ class WholeReplica:
             loss: torch.Tensor = self.model.loss(micro_batch.to(self.device))  # type: ignore[operator]
         return loss
 
-    def _tiny(self, empty: MicroBatch) -> MicroBatch:
-        """A real input for a slot without work: one short utterance in as many views."""
-        return filler(empty.features_BTF.shape[-1], empty.num_views, self._kind)
+    def _tiny(self, empty: MicroBatch, num_views: int) -> MicroBatch:
+        """A real input for a slot without work: one short utterance."""
+        return filler(empty.features_BTF.shape[-1], num_views, self._kind)
 
 
 def filler(num_mel_bins: int, num_views: int, dtype: torch.dtype) -> MicroBatch:
