@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from hocket.comms.communicator import TorchCommunicator
-from hocket.core.layout import AXES, Layout
+from hocket.comms.communicator import Alone, Communicator, TorchCommunicator
+from hocket.core.layout import AXES, COPIED, INSIDE, Layout
 
 
 class Mesh:
-    """This rank's view of the mesh: a device mesh with all five axes, and communicators along them."""
+    """This rank's view of the mesh: a device mesh with all five axes, and communicators along them.
+
+    Ranks are numbered with the last axis of :data:`~hocket.core.layout.AXES` running fastest. Making a
+    mesh is a collective call of all ranks.
+    """
 
     def __init__(self, layout: Layout, device: torch.device) -> None:
         self.layout = layout
@@ -18,6 +23,12 @@ class Mesh:
             device.type, layout.degrees, mesh_dim_names=AXES, backend_override=None
         )
         self._along: dict[str, TorchCommunicator] = {}
+        self.world: Communicator = TorchCommunicator()
+        """Among all ranks."""
+        self.inside: Communicator = self._over(INSIDE)
+        """Among the ranks of this replica."""
+        self.copies: Communicator = self._over(COPIED)
+        """Among the ranks of this group: those that work on the same micro-batches."""
 
     def along(self, axis: str) -> TorchCommunicator:
         """Communicator among the ranks that differ from this one only in ``axis``."""
@@ -28,3 +39,26 @@ class Mesh:
     def coordinate(self, axis: str) -> int:
         """Position of this rank along ``axis``."""
         return self.device_mesh.get_local_rank(axis)
+
+    @property
+    def group(self) -> tuple[int, int]:
+        """Which micro-batches are this rank's: its replica, and its place along ``dp_shard`` there."""
+        return self.coordinate("dp_replicate"), self.coordinate("dp_shard")
+
+    def _over(self, axes: tuple[str, ...]) -> Communicator:
+        """Among the ranks that differ from this one in ``axes`` only."""
+        split = [axis for axis in axes if getattr(self.layout, axis) > 1]
+        if not split:
+            return Alone()
+        if len(split) == 1:
+            return self.along(split[0])
+        ranks = torch.arange(self.layout.world_size).view(self.layout.degrees)
+        moved = [AXES.index(axis) for axis in split]
+        kept = [number for number in range(len(AXES)) if number not in moved]
+        rows = ranks.permute(*kept, *moved).reshape(-1, self.layout.world_size // _product(ranks, kept))
+        group, _ = dist.new_subgroups_by_enumeration(rows.tolist())  # type: ignore[no-untyped-call]
+        return TorchCommunicator(group)
+
+
+def _product(ranks: torch.Tensor, dims: list[int]) -> int:
+    return int(torch.tensor([ranks.shape[dim] for dim in dims]).prod())

@@ -25,9 +25,13 @@ def preflight(plan: BatchPlan, loader: Loader, replica: Replica) -> None:
 
     Raises :class:`RunError` naming the micro-batch when it does not fit the device's memory.
     """
-    for spec in worst_micro_batches(plan):
+    worst = worst_micro_batches(plan)
+    loaded = [loader.load(spec, 0, 0) for spec in worst]
+    for spec, micro_batch in zip(worst, loaded, strict=True):
         try:
-            replica.forward_backward([loader.load(spec, 0, 0)])
+            if spec is worst[0]:
+                replica.fit_memory(loaded)
+            replica.forward_backward([micro_batch])
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise RunError(
                 f"the largest micro-batch does not fit the memory: {spec.num_utterances} utterances "

@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from hocket.batching import BatchSettings
+from hocket.core.layout import INSIDE, LayoutField, LayoutSettings
 from hocket.core.recipe import Section
 from hocket.corpus.augment import AugmentSettings
 from hocket.corpus.features import FeatureSettings
@@ -172,6 +173,9 @@ class TrainRecipe(Section):
     batch: BatchSettings = BatchSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     ema: EmaSettings = EmaSettings()
+    layout: LayoutField = LayoutSettings()
+    """How the model is split over workers, as ``tp=2,pp=2`` or a mapping; whole without a word."""
+
     sync: SyncSettings = AllReduceSettings()
     numerics: NumericsSettings = NumericsSettings()
     validation: ValidationSettings = ValidationSettings()
@@ -193,6 +197,22 @@ class TrainRecipe(Section):
             raise ValueError(
                 "numerics.exact adds all gradients as integers: it goes with sync.name all_reduce without "
                 "compression, and with no other way of synchronising"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _layout_goes_with_the_rest(self) -> TrainRecipe:
+        split = [axis for axis in INSIDE if getattr(self.layout, axis) > 1]
+        if split and isinstance(self.sync, LeasedSettings):
+            raise ValueError(
+                f"layout {split[0]}={getattr(self.layout, split[0])}: with sync.name {self.sync.name} each "
+                "worker holds a whole model"
+            )
+        rounds = [axis for axis in split if axis in ("sp", "tp")]
+        if self.numerics.exact and rounds:
+            raise ValueError(
+                f"numerics.exact does not go with layout {rounds[0]}={getattr(self.layout, rounds[0])}: sums "
+                "over the ranks are then part of what is rounded; it goes with dp_replicate, dp_shard and pp"
             )
         return self
 

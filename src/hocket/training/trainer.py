@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from hocket.batching import BatchPlan, assign, imbalance
-from hocket.comms.communicator import Communicator
+from hocket.batching import BatchPlan, Deal, deal
 from hocket.comms.heartbeat import WAITING, Heartbeat
 from hocket.comms.supervision import on_signals
 from hocket.core import clock
 from hocket.core.errors import RunError
 from hocket.core.protocols import PendingReport, RankPart, Replica, SyncStrategy, utterance_digest
-from hocket.core.work import GlobalBatch, MicroBatch
+from hocket.core.work import EMPTY, GlobalBatch, MicroBatch
 from hocket.corpus.loading import Loader, Work
+from hocket.model.config import ModelConfig
 from hocket.sync import SyncBase
 from hocket.training.averaging import Average
 from hocket.training.ceiling import Ceiling
@@ -30,6 +30,7 @@ from hocket.training.preflight import preflight
 from hocket.training.progress import Progress
 from hocket.training.recipe import TrainRecipe
 from hocket.training.result import write_result
+from hocket.training.seat import Seat
 from hocket.training.speeds import Speeds
 from hocket.training.validation import Validation, ValidationReport
 
@@ -49,7 +50,7 @@ class Trainer:
 
     recipe: TrainRecipe
     folder: RunFolder
-    communicator: Communicator
+    seat: Seat
     plan: BatchPlan
     corpora: tuple[str, ...]
     loader: Loader
@@ -63,6 +64,7 @@ class Trainer:
     heartbeat: Heartbeat
     progress: Progress
     ceiling: Ceiling
+    config: ModelConfig
 
     def __post_init__(self) -> None:
         self.num_steps = self.recipe.num_steps(self.plan.steps_per_epoch)
@@ -72,7 +74,7 @@ class Trainer:
         assert isinstance(self.recipe.sync, SyncBase)
         self._speeds = Speeds(
             self.recipe.workers.speeds,
-            self.communicator.world_size,
+            self.seat.layout.dp_replicate,
             self.progress.step,
             self.recipe.loading.prefetch_steps + self.recipe.sync.steps_to_report,
         )
@@ -115,9 +117,9 @@ class Trainer:
         return write_result(
             self.folder,
             self.recipe,
-            self.replica.model,
+            self.replica.model if self.seat.layout.replica_size == 1 else self.config,
             self.progress,
-            workers=self.communicator.world_size,
+            workers=self.seat.world.world_size,
             num_steps=self.num_steps,
             average=self.average,
             matrix_rate=round(self.ceiling.matrix_rate),
@@ -129,6 +131,8 @@ class Trainer:
         self.heartbeat.beat("reading", batch.step)
         with watch.time("data"):
             micro_batches = next(loaded)
+        digest = utterance_digest([key for m in micro_batches for key in m.keys])
+        self.seat.check_copies(digest, self.replica.device)
         self.heartbeat.beat("computing")
         set_learning_rate(self.optimiser, self._learning_rate(batch.step))
         with watch.time("compute"):
@@ -142,7 +146,7 @@ class Trainer:
             results=results,
             busy_seconds=watch.seconds["data"] + watch.seconds["compute"],
             num_dropped=self._list_dropped(batch, micro_batches),
-            utterances=utterance_digest([key for m in micro_batches for key in m.keys]),
+            utterances=digest,
             stop=self._asked_to_stop or self.folder.stop.exists(),
         )
         self.heartbeat.beat(WAITING)
@@ -171,8 +175,7 @@ class Trainer:
         if report.num_dropped == 0 and report.utterances != self.plan.digest(batch):
             raise RuntimeError(f"step {batch.step} did not learn from exactly the utterances of its plan")
 
-        costs = [micro_batch.cost for micro_batch in batch.micro_batches]
-        busiest, mine = max(report.busy_seconds), report.busy_seconds[self.communicator.rank]
+        busiest, mine = max(report.busy_seconds), report.busy_seconds[self.seat.place]
         wait = min(busiest - mine, report.sync_seconds)
         seconds = {
             "data": taken.seconds["data"],
@@ -182,10 +185,9 @@ class Trainer:
             "optimiser": taken.seconds["agreement"] - report.sync_seconds,
         }
         speeds = self._speeds.at(batch.step)
-        shares = assign(costs, self.communicator.world_size, speeds)
-        uneven = imbalance(costs, shares, speeds)
-        loads = [sum(costs[position] for position in share) for share in shares]
-        self._speeds.record(batch.step, loads, report.busy_seconds)
+        dealt = self._deal(batch)
+        uneven = dealt.imbalance(speeds)
+        self._speeds.record(batch.step, dealt.loads, self.seat.slowest_of_replicas(report.busy_seconds))
         flops = self.ceiling.flops(batch)
         progress.spend(seconds, uneven, flops, self.ceiling.matrix_rate)
         self.journal.write(
@@ -223,13 +225,11 @@ class Trainer:
         if self.validation is not None and validates:
             self.heartbeat.beat("validating")
             with self.average.in_place():
-                found = self.validation.run(self.replica.model)
+                found = self.validation.run(self.replica)
             best = self._validated(step, found)
         if saves or best or self._in_vain:
             self.heartbeat.beat("saving")
-            tensors = collect(
-                self.replica.model, self.optimiser, self.sync, self.communicator.rank, self.average
-            )
+            tensors = collect(self.replica.held, self.optimiser, self.sync, self.seat, self.average)
             self.checkpointer.save(step, tensors, progress.as_dict())
 
     def _validated(self, step: int, found: ValidationReport) -> bool:
@@ -257,10 +257,13 @@ class Trainer:
         """This rank's micro-batches of every step to come, for the loader to read ahead."""
         for step in range(first, self.num_steps):
             batch = self.plan.global_batch(step)
-            costs = [micro_batch.cost for micro_batch in batch.micro_batches]
-            shares = assign(costs, self.communicator.world_size, self._speeds.at(step))
-            mine = [batch.micro_batches[position] for position in shares[self.communicator.rank]]
-            yield mine, batch.epoch, step
+            mine = self._deal(batch).of(self.seat.replica, self.seat.group)
+            specs = [EMPTY if position is None else batch.micro_batches[position] for position in mine]
+            yield specs, batch.epoch, step
+
+    def _deal(self, batch: GlobalBatch) -> Deal:
+        layout, costs = self.seat.layout, [micro_batch.cost for micro_batch in batch.micro_batches]
+        return deal(costs, layout.dp_replicate, layout.dp_shard, self._speeds.at(batch.step))
 
     def _frames_by_corpus(self, batch: GlobalBatch) -> dict[str, int]:
         """Of several corpora; nothing of one alone."""
@@ -274,7 +277,7 @@ class Trainer:
     def _list_dropped(self, batch: GlobalBatch, micro_batches: list[MicroBatch]) -> int:
         """Append utterances that could not be read to the run's list; how many there were."""
         dropped = [entry for micro_batch in micro_batches for entry in micro_batch.dropped]
-        if dropped:
+        if dropped and self.replica.speaks:
             self.folder.list_dropped(batch.step, dropped)
         return len(dropped)
 

@@ -268,7 +268,7 @@ class _Worker:
             self._strategy.refresh()
         except (Refused, WorkerLost):
             return None  # a shard was lost just now: the supervisor starts over from a checkpoint
-        sums: list[list[int]] = self._validation.part(self._replica.model, place, num_places).tolist()
+        sums: list[list[int]] = self._validation.part(self._replica, (place, 0), (num_places, 1)).tolist()
         return sums
 
     def _listen(self) -> None:
