@@ -86,8 +86,9 @@ def _train(folder: RunFolder, *, resume: bool) -> None:
         mesh = Mesh(data_parallel(world_size), device)
         trainer = assemble(recipe, folder, mesh, device, heartbeat, resume=resume, starting=starting)
         finished = trainer.run()
+        seconds_by_rank = trainer.rank_seconds.by_rank()
         if rank == 0:
-            summary = trainer.result() if finished else {"steps": trainer.progress.step}
+            summary = trainer.result(seconds_by_rank) if finished else {"steps": trainer.progress.step}
             trainer.journal.write("end", finished=finished, **summary)
         trainer.journal.close()
         trainer.communicator.barrier()
