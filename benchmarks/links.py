@@ -28,7 +28,7 @@ HEAD = """\
 # Links between hosts of one machine
 
 - date: {date}
-- command: `python benchmarks/links.py {words}`
+- command: `{words}`
 - machine: {cpu}, {system}, Python {python}
 - two hosts and a bridge (network namespaces, veth pairs), limited by `tc tbf`; one TCP connection
 
@@ -46,7 +46,7 @@ def line(name: str, seconds: float) -> str:
             found = measure(one, other, seconds)
             sent = one.bytes_sent() - before
     except UsageError as error:
-        return f"| {name} | not here: {error.message} | | | |"
+        return f"| {name} | not here: {error.hint} | | | |"
     return (
         f"| {name} | {found.bits_per_second / 1e6:.1f} | {found.bits_per_second / link.bits_per_second:.3f} "
         f"| {sent / found.num_bytes:.3f} | {found.round_trip_seconds * 1e3:.2f} |"
@@ -66,7 +66,7 @@ def main() -> int:
         return NOT_RUN
     text = HEAD.format(
         date=datetime.date.today().isoformat(),
-        words=" ".join(sys.argv[1:]),
+        words=" ".join(["python benchmarks/links.py", *sys.argv[1:]]),
         cpu=cpu_name(),
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
