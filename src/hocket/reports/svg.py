@@ -88,6 +88,7 @@ def stacked_bars(
 ) -> str:
     """One bar a row, cut by kind, all on the same scale; at its end its total, or the kind ``note``.
 
+    A label of two lines is a heading, drawn once for the rows in a row that share it, and the row's own.
     Styles are ``kind-NAME`` for each kind. Raises ValueError when there is no row.
     """
     if not rows:
@@ -96,8 +97,12 @@ def stacked_bars(
     longest = max(sum(parts.values()) for parts in rows.values()) or 1.0
     left, right, height, gap = 58.0, 62.0, 20.0, 8.0
     drawn = []
-    y = _TOP
-    for label, parts in rows.items():
+    y, above = _TOP, ""
+    for whole_label, parts in rows.items():
+        heading, _, label = whole_label.rpartition("\n")
+        if heading != above:
+            drawn.append(f'<text class="heading" x="4" y="{y + 13}">{escape(heading)}</text>')
+            y, above = y + 19, heading
         drawn.append(f'<text x="{left - 6}" y="{y + 14.5}" text-anchor="end">{escape(label)}</text>')
         x = left
         for kind in kinds:
