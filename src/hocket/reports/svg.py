@@ -32,7 +32,13 @@ class Series:
 
 
 def line_chart(
-    series: Sequence[Series], *, title: str, x_label: str, y_label: str, from_zero: bool = False
+    series: Sequence[Series],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    from_zero: bool = False,
+    x_ticks: Sequence[float] | None = None,
 ) -> str:
     """Lines over one pair of axes, x from 0; points that are not finite are left out.
 
@@ -47,7 +53,7 @@ def line_chart(
     ys = [y for line in kept for y in line.ys]
     log = not from_zero and min(ys) > 0 and max(ys) / min(ys) > 20
     y_ticks = log_ticks(min(ys), max(ys)) if log else ticks(0.0 if from_zero else min(ys), max(ys))
-    x_ticks = [tick for tick in ticks(0.0, x_high) if tick <= x_high]
+    x_ticks = [tick for tick in (x_ticks or ticks(0.0, x_high)) if tick <= x_high]
 
     def place_x(x: float) -> float:
         return _LEFT + x / x_high * (WIDTH - _LEFT - _RIGHT)

@@ -9,7 +9,7 @@ from html import escape
 from hocket.reports.axes import ticks
 from hocket.reports.svg import WIDTH
 
-_TOP, _SIDE, _ROW = 8.0, 8.0, 36.0
+_TOP, _SIDE, _ROW, _TALL = 8.0, 8.0, 36.0, 52.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def intervals(
     def place(value: float) -> float:
         return _SIDE + 14 + (value - low) / (high - low) * (WIDTH - 2 * _SIDE - 28)
 
-    bottom = _TOP + _ROW * len(found) + 4
+    bottom = _TOP + _TALL * len(found)
     drawn = []
     for mark in marks:
         x = place(mark)
@@ -60,13 +60,14 @@ def intervals(
     zero = place(0.0)
     drawn.append(f'<line class="zero" x1="{zero:.1f}" x2="{zero:.1f}" y1="{_TOP}" y2="{bottom}"/>')
     for number, each in enumerate(found):
-        y = _TOP + _ROW * number
+        y = _TOP + _TALL * number
         from_x, to_x = place(each.low), place(each.high)
-        text = f"{each.label}: {said(each.value)} ({said(each.low)} to {said(each.high)})"
-        drawn.append(f'<text class="heading" x="{_SIDE}" y="{y + 11}">{escape(text)}</text>')
-        line = f'x1="{from_x:.1f}" x2="{to_x:.1f}" y1="{y + 22}" y2="{y + 22}"'
+        drawn.append(f'<text class="heading" x="{_SIDE}" y="{y + 11}">{escape(each.label)}</text>')
+        text = f"{said(each.value)} ({said(each.low)} to {said(each.high)})"
+        drawn.append(f'<text class="heading" x="{_SIDE}" y="{y + 26}">{escape(text)}</text>')
+        line = f'x1="{from_x:.1f}" x2="{to_x:.1f}" y1="{y + 37}" y2="{y + 37}"'
         drawn.append(f'<line class="interval" {line}/>')
-        drawn.append(f'<circle class="point" cx="{place(each.value):.1f}" cy="{y + 22}" r="4"/>')
+        drawn.append(f'<circle class="point" cx="{place(each.value):.1f}" cy="{y + 37}" r="4"/>')
     return figure(title, unit, drawn, bottom + 20)
 
 

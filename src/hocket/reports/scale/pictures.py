@@ -47,6 +47,7 @@ def scaling(groups: Sequence[Group], colours: Colours, kind: str, partition: str
             speedups,
             title=f"Speed-up, {kind} scaling",
             x_label="workers",
+            x_ticks=range(most + 1) if most <= 8 else None,
             y_label="times the audio a second of plain all-reduce on one worker",
             from_zero=True,
         ),
@@ -54,6 +55,7 @@ def scaling(groups: Sequence[Group], colours: Colours, kind: str, partition: str
             efficiencies,
             title=f"Efficiency, {kind} scaling",
             x_label="workers",
+            x_ticks=range(most + 1) if most <= 8 else None,
             y_label="% of the speed-up that so many workers could give",
             from_zero=True,
         ),
@@ -71,7 +73,7 @@ def times(groups: Sequence[Group]) -> list[str]:
             for rank, seconds in enumerate(each.seconds_by_rank())
         }
         where = _where(workers, link, partition, kind)
-        drawn.append(stacked_bars(rows, title=f"Where the time went: {where}", unit="s"))
+        drawn.append(stacked_bars(rows, title=f"Where the time went: {where}", unit="seconds"))
     return drawn
 
 
@@ -127,7 +129,7 @@ def parity(study: Study) -> list[str]:
                     found,
                     title=f"WER against plain all-reduce: {where}",
                     unit="% more words wrong, 95 % interval over seeds and utterances; dashed: ±10 %",
-                    said=lambda value: f"{value:+.1f} %",
+                    said=lambda value: f"{value:+.1f}",
                     bounds=(-_WER_BOUND, _WER_BOUND),
                 )
             )

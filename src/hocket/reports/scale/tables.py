@@ -13,24 +13,29 @@ from hocket.reports.scale.pictures import in_bytes
 
 NOTHING = "–"
 Rows = list[list[str]]
+_PLACES = ("workers,", "link", "partition", "scaling")
 
 
 def table(caption: str, head: Sequence[str], rows: Rows) -> str:
-    """A table that a phone scrolls sideways; columns whose names end in a comma and a unit are numbers."""
+    """A table that a phone scrolls sideways; columns with a comma in their name hold numbers.
+
+    A column that places cells (link, partition, ...) and says the same in all rows is left out.
+    """
     if not rows:
         return ""
-    cells = "".join(f'<th class="{_class(name)}">{escape(name)}</th>' for name in head)
+    shown = [
+        place
+        for place, name in enumerate(head)
+        if name not in _PLACES or len({row[place] for row in rows}) > 1
+    ]
+    names = [head[place] for place in shown]
+    cells = "".join(f'<th class="{_class(name)}">{escape(name.removesuffix(","))}</th>' for name in names)
     body = "".join(
-        "<tr>"
-        + "".join(
-            f'<td class="{_class(name)}">{escape(text)}</td>' for name, text in zip(head, row, strict=True)
-        )
-        + "</tr>"
+        "<tr>" + "".join(f'<td class="{_class(head[n])}">{escape(row[n])}</td>' for n in shown) + "</tr>"
         for row in rows
     )
-    return (
-        f'<div class="wide"><table><caption>{escape(caption)}</caption><tr>{cells}</tr>{body}</table></div>'
-    )
+    whole = f"<caption>{escape(caption)}</caption><tr>{cells}</tr>{body}"
+    return f'<div class="wide"><table>{whole}</table></div>'
 
 
 def _class(name: str) -> str:

@@ -73,17 +73,17 @@ class StrategySettings(Section):
         return isinstance(self.sync, AllReduceSettings) and self.sync.exact_instead and not self.set
 
 
-def _said(section: dict[str, Any], prefix: str = "") -> list[str]:
-    """``key=value`` of what was given, a form by its name alone."""
+def _said(section: dict[str, Any]) -> list[str]:
+    """``key=value`` of what was given, a form by its name, and its own keys after it."""
     said = []
     for key, value in section.items():
         if key == "name":
             continue
         if isinstance(value, dict):
-            said += [f"{prefix}{key}={value['name']}"] if "name" in value else []
-            said += _said(value, f"{prefix}{key}.")
+            said += [f"{key}={value['name']}"] if "name" in value else []
+            said += _said(value)
         else:
-            said.append(f"{prefix}{key}={value}")
+            said.append(f"{key}={value}")
     return said
 
 
