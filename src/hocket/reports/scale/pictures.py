@@ -73,7 +73,7 @@ def times(groups: Sequence[Group]) -> list[str]:
             for rank, seconds in enumerate(each.seconds_by_rank())
         }
         where = _where(workers, link, partition, kind)
-        drawn.append(stacked_bars(rows, title=f"Where the time went: {where}", unit="seconds"))
+        drawn.append(stacked_bars(rows, title=f"Where the time went: {where}", unit="s"))
     return drawn
 
 
