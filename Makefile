@@ -54,8 +54,9 @@ format: $(VENV)/.ready-dev ## Format the code and fix what can be fixed safely
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.ready-dev ## Run the short benchmarks: benchmarks/*.py
-	@for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: $(VENV)/.ready-dev ## Run the short benchmarks: benchmarks/*.py (status 3: not possible here, and says why)
+	@for script in $(wildcard benchmarks/*.py); do echo "== $$script"; \
+		$(BIN)/python $$script; status=$$?; [ $$status -eq 0 ] || [ $$status -eq 3 ] || exit 1; done
 
 bench-long: bench ## Run all benchmarks: benchmarks/long/*.py and benchmarks/trainer_peer as well
 	@for script in $(wildcard benchmarks/long/*.py) benchmarks/trainer_peer; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from hocket.training.leased import remote
 from hocket.training.leased.launch import supervise
 from hocket.training.recipe import TrainRecipe
 
-__all__ = ["join", "launched_by_others", "train"]
+__all__ = ["join", "launched_by_others", "tail", "train"]
 
 OnEvent = Callable[[Event], None]
 _POLL_SECONDS = 0.2
@@ -71,6 +71,11 @@ def train(
         else:
             _attempts(folder, settled, workers, resume)
     return told.end or {}
+
+
+def tail(path: Path, on_event: OnEvent) -> AbstractContextManager[object]:
+    """Hands on the events that appear in a file while inside the ``with`` block."""
+    return _Tail(path, on_event)
 
 
 def join(recipe: Path, *, run: Path, resume: bool = False, overrides: Sequence[str] = ()) -> int:
@@ -220,7 +225,7 @@ def _last_lines(log: Path, number: int = 15) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-number:])
 
 
-class _Thread:
+class _Thread(AbstractContextManager[Any]):
     """A background task that runs while inside a ``with`` block, a few times a second."""
 
     def __enter__(self) -> Any:

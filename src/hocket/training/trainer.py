@@ -28,6 +28,7 @@ from hocket.training.journal import Journal
 from hocket.training.optimiser import learning_rate, set_learning_rate
 from hocket.training.preflight import preflight
 from hocket.training.progress import Progress
+from hocket.training.rank_seconds import RankSeconds
 from hocket.training.recipe import TrainRecipe
 from hocket.training.result import write_result
 from hocket.training.seat import Seat
@@ -71,6 +72,7 @@ class Trainer:
         self._taken: deque[_Taken] = deque()
         self._watch = clock.Stopwatch()
         self._asked_to_stop = False
+        self.rank_seconds = RankSeconds(self.progress, self.communicator)
         assert isinstance(self.recipe.sync, SyncBase)
         self._speeds = Speeds(
             self.recipe.workers.speeds,
@@ -112,7 +114,7 @@ class Trainer:
         self.checkpointer.wait()
         return not stop
 
-    def result(self) -> dict[str, Any]:
+    def result(self, seconds_by_rank: list[dict[str, float]]) -> dict[str, Any]:
         """Write what a finished run leaves behind; on one rank. The summary."""
         return write_result(
             self.folder,
@@ -123,6 +125,7 @@ class Trainer:
             num_steps=self.num_steps,
             average=self.average,
             matrix_rate=round(self.ceiling.matrix_rate),
+            seconds_by_rank=seconds_by_rank,
         )
 
     def _step(self, batch: GlobalBatch, loaded: Iterator[list[MicroBatch]], *, settle: bool) -> _Taken:

@@ -90,8 +90,9 @@ def _train(folder: RunFolder, *, resume: bool) -> None:
         if warning is not None:
             trainer.journal.write("warning", reason=warning)
         finished = trainer.run()
+        seconds_by_rank = trainer.rank_seconds.by_rank()
         if rank == 0:
-            summary = trainer.result() if finished else {"steps": trainer.progress.step}
+            summary = trainer.result(seconds_by_rank) if finished else {"steps": trainer.progress.step}
             trainer.journal.write("end", finished=finished, **summary)
         trainer.journal.close()
         trainer.seat.world.barrier()
