@@ -147,7 +147,7 @@ class _Worker:
         wanted = recipe.batch.cost
         cost = wanted.model() if isinstance(wanted, CostSettings) else workload.cost(config)
         self._plan = make_plan(recipe, corpora, cost)
-        self._loader = make_loader(recipe, corpora, tokens, config)
+        self._loader = make_loader(recipe, corpora, tokens, config, self._plan)
         self._validation: Validation | None = make_validation(recipe, tokens, cost, None, device)
         self._per_lease = self._settings.micro_batches_per_lease
         threading.Thread(target=self._read, name="read", daemon=True).start()
@@ -301,7 +301,7 @@ class _Worker:
                     generation=facts["generation"],
                     completed=facts["completed"],
                 )
-                loaded = [self._loader.load(spec, batch.epoch, batch.step) for spec in lease.micro_batches]
+                loaded = self._loader.load_all((lease.micro_batches, batch.epoch, batch.step))
                 self._inbox.put(_Loaded(lease, loaded, clock.monotonic() - start))
         except BaseException as error:  # the main thread raises it again
             self._inbox.put(_Failed(error))
