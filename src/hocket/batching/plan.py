@@ -44,7 +44,7 @@ class BatchPlan:
         seed: int,
         speed_percents: Sequence[int] = (100,),
     ) -> None:
-        self._settings, self._cost, self._seed = settings, cost, seed
+        self._settings, self._cost, self.seed = settings, cost, seed
         self._percents = tuple(speed_percents)
         parts = utterances if isinstance(utterances, Sequence) else [Part(utterances)]
         if not all(len(part.utterances.key) for part in parts):
@@ -63,6 +63,11 @@ class BatchPlan:
         self.num_pools = max(1, wanted // settings.pool_steps)
         self.steps_per_pool = round(wanted / self.num_pools)
         self._pools: OrderedDict[tuple[int, int], list[list[MicroBatchSpec]]] = OrderedDict()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The corpora."""
+        return self._mixture.parts
 
     @property
     def steps_per_epoch(self) -> int:
@@ -99,7 +104,7 @@ class BatchPlan:
         decides: dict[str, Any] = {
             "rules": _RULES,
             "corpus": corpus,
-            "seed": self._seed,
+            "seed": self.seed,
             "settings": self._settings.model_dump(mode="json", exclude={"cost"}),
             "cost": self._cost.as_dict(),
             "speed_percents": self._percents,
@@ -120,7 +125,7 @@ class BatchPlan:
         speed = np.empty(len(draw.rows), np.int64)
         for number in np.unique(draw.passes).tolist():
             these = draw.passes == number
-            speed[these] = draw_speed(self._seed, number, draw.keys[these], self._percents)
+            speed[these] = draw_speed(self.seed, number, draw.keys[these], self._percents)
         frames, tokens = self._frames(draw.num_samples, speed), draw.num_tokens
         multiple = self._settings.frame_multiple
         cut = Pool(-(-frames // multiple) * multiple, tokens, draw.keys, draw.speakers)
@@ -129,7 +134,7 @@ class BatchPlan:
             self.steps_per_pool,
             self._settings.micro_batches_per_step,
             self._cost,
-            key("cut", self._seed, epoch, pool),
+            key("cut", self.seed, epoch, pool),
         )
         return [
             [

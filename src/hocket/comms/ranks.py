@@ -12,7 +12,7 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -110,6 +110,36 @@ class Ranks(AbstractContextManager["Ranks"]):
             WorkerExit(rank, pid, code, log_dir / f"rank-{rank}.err") for rank, pid, code in exits if code
         ]
         return AttemptEnd(failed, teardown)
+
+    def run_apart(
+        self, arguments: Sequence[Sequence[str]], *, log_dir: Path, poll: Callable[[], None], seconds: float
+    ) -> list[WorkerExit]:
+        """Start a worker for each list of arguments, none of which knows of the others, and wait for all.
+
+        ``poll`` is called every ``seconds`` meanwhile. Who did not leave with 0, the first to end first.
+        """
+        log_dir.mkdir(parents=True, exist_ok=True)
+        if self._nursery is None:
+            self._nursery = _Nursery(self._module, self._environment)
+        logs = [log_dir.absolute() / f"worker-{number}.err" for number in range(len(arguments))]
+        requests = [
+            {"arguments": list(own), "environment": {}, "stdout": str(log), "stderr": str(log)}
+            for own, log in zip(arguments, logs, strict=True)
+        ]
+        failed: list[WorkerExit] = []
+        try:
+            workers = self._nursery.start(requests)
+            while workers:
+                told = self._nursery.next_end(seconds)
+                poll()
+                if told is not None:
+                    number = workers.pop(told[0])
+                    if told[1]:
+                        failed.append(WorkerExit(number, *told, logs[number]))
+        except _NurseryLost:
+            status, self._nursery = self._nursery.ended(), None
+            failed.append(WorkerExit(0, 0, status or 1, logs[0]))
+        return failed
 
     def __exit__(self, *_: object) -> None:
         if self._nursery is not None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -103,6 +103,18 @@ def _to_json(cut: Cut) -> dict[str, Any]:
         },
         "type": "MultiCut" if single is None else "MonoCut",
     }
+
+
+def in_shard(cut: Cut) -> dict[str, Any]:
+    """A cut as a Shar has it: its recording is a placeholder, and lies in the tar beside.
+
+    ``audio`` does not count.
+    """
+    told = _to_json(replace(cut, audio=Path(cut.id)))
+    channels = told["recording"]["channel_ids"]
+    told["recording"]["id"] = told["supervisions"][0]["recording_id"] = cut.id
+    told["recording"]["sources"] = [{"type": "shar", "channels": channels, "source": ""}]
+    return told
 
 
 def _parse_line(line: bytes, where: str) -> Cut | CorpusError:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from hocket.batching import BatchPlan, Part
+from hocket.batching.future import Future
 from hocket.batching.settings import CostSettings
 from hocket.comms.heartbeat import Heartbeat
 from hocket.comms.mesh import Mesh
@@ -20,6 +21,7 @@ from hocket.core.protocols import Replica, SyncStrategy
 from hocket.corpus.audio import SAMPLE_RATE
 from hocket.corpus.loading import Loader
 from hocket.corpus.mixture import CorpusMixture, common_tokens
+from hocket.corpus.storage import Storage
 from hocket.corpus.tokens import Tokens
 from hocket.hardware.device import describe
 from hocket.model import build, workload
@@ -127,7 +129,7 @@ def assemble(
         seat=seat,
         plan=plan,
         corpora=tuple(member.name for member in corpora.members),
-        loader=make_loader(recipe, corpora, tokens, config),
+        loader=make_loader(recipe, corpora, tokens, config, plan),
         replica=replica,
         sync=sync,
         optimiser=optimiser,
@@ -187,8 +189,15 @@ def make_plan(recipe: TrainRecipe, corpora: CorpusMixture, cost: CostModel) -> B
     )
 
 
-def make_loader(recipe: TrainRecipe, corpora: CorpusMixture, tokens: Tokens, config: ModelConfig) -> Loader:
+def make_loader(
+    recipe: TrainRecipe,
+    corpora: CorpusMixture,
+    tokens: Tokens,
+    config: ModelConfig,
+    plan: BatchPlan,
+) -> Loader:
     """Of the training split, varied as the recipe says."""
+    future = Future(plan, recipe.num_steps(plan.steps_per_epoch))
     return Loader(
         corpora,
         tokens,
@@ -197,6 +206,7 @@ def make_loader(recipe: TrainRecipe, corpora: CorpusMixture, tokens: Tokens, con
         recipe.seed,
         recipe.loading,
         num_views=config.num_views,
+        storage=Storage.open(corpora.stored, recipe.loading.storage, future),
     )
 
 
@@ -221,7 +231,15 @@ def make_validation(
     return Validation(
         corpora,
         tokens,
-        Loader(corpora, tokens, recipe.features, None, recipe.seed, recipe.loading),
+        Loader(
+            corpora,
+            tokens,
+            recipe.features,
+            None,
+            recipe.seed,
+            recipe.loading,
+            storage=Storage.open(corpora.stored, recipe.loading.storage),
+        ),
         cost,
         seat,
         batch_seconds=recipe.validation.batch_seconds,

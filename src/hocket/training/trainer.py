@@ -211,6 +211,7 @@ class Trainer:
             utterances=report.utterances,
             skipped=report.skipped,
             bytes_per_step=report.bytes_sent,
+            **({"storage": storage} if (storage := self.loader.take_storage_counts()) else {}),
         )
         if progress.skipped_in_a_row >= self.recipe.numerics.max_skipped:
             raise RunError(

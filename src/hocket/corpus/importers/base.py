@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from hocket.core.errors import CorpusError
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much is done, and how much there is."""
+
+class Progress(Protocol):
+    """Is told how long work goes."""
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """``done`` of ``total`` of the work called ``what``; ``note`` says how it goes."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class Inbox:
                     generation=facts["generation"],
                     completed=facts["completed"],
                 )
-                loaded = [loader.load(spec, batch.epoch, batch.step) for spec in lease.micro_batches]
+                loaded = loader.load_all((lease.micro_batches, batch.epoch, batch.step))
                 self._items.put(Loaded(lease, loaded, clock.monotonic() - start))
         except BaseException as error:  # the main thread raises it again
             self._items.put(_Failed(error))

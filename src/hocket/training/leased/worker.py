@@ -130,7 +130,7 @@ class _Worker:
         wanted = recipe.batch.cost
         cost = wanted.model() if isinstance(wanted, CostSettings) else workload.cost(config)
         self._plan = make_plan(recipe, corpora, cost)
-        self._loader = make_loader(recipe, corpora, tokens, config)
+        self._loader = make_loader(recipe, corpora, tokens, config, self._plan)
         self._validation: Validation | None = make_validation(recipe, tokens, cost, None, device)
         self._inbox.read(self._plan, self._loader, self._settings.micro_batches_per_lease)
 

@@ -1,0 +1,76 @@
+"""Which blocks of which corpus will be needed when: read off the plan of batches, for storage.
+
+The order of a run is a function of seed and index, so its future is known to its last step. A pool is cut
+alone, so all utterances of the blocks it touches are needed within its steps, on whatever host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from threading import Lock
+
+import numpy as np
+import numpy.typing as npt
+
+from hocket.batching.mixture import Part, Stream
+from hocket.batching.plan import BatchPlan
+from hocket.core.seeds import I64
+
+F64 = npt.NDArray[np.float64]
+
+
+class Future:
+    """The blocks that the steps of a run of ``num_steps`` will touch."""
+
+    def __init__(self, plan: BatchPlan, num_steps: int) -> None:
+        self._plan, self.num_steps = plan, num_steps
+        self.steps_ahead = plan.steps_per_epoch
+        """Beyond so many steps from now nobody need look: all is needed once by then."""
+        # Two views of the order, each of which stands elsewhere in it, and is asked by one thread at a time.
+        self._ahead = [Stream(part, plan.seed) for part in plan.parts]
+        self._streams = [Stream(part, plan.seed) for part in plan.parts]
+        self._lock = Lock()
+
+    def upcoming(self, step: int) -> Iterator[tuple[int, int, int]]:
+        """Pools from that of ``step`` on: the first step of each, and the (corpus, block) it touches.
+
+        One such iterator at a time, advanced by one thread at a time.
+        """
+        first = step - self._plan.position(step)[1] % self._plan.steps_per_pool
+        for begin in range(first, self.num_steps, self._plan.steps_per_pool):
+            for corpus, (part, stream) in enumerate(zip(self._plan.parts, self._ahead, strict=True)):
+                here, last = self._pool(part, begin)
+                while here < last:
+                    number, start = divmod(here, stream.count)
+                    stop = min(stream.count, start + last - here)
+                    for place, block in stream.order(number).blocks(start):
+                        if place >= stop:
+                            break
+                        yield begin, corpus, block
+                    here += stop - start
+
+    def next_use(self, corpus: int, blocks: I64, step: int) -> F64:
+        """The first step of the next pool that each block is needed in, about; infinite for never.
+
+        Of a block of the pool at hand, that of ``step``, it is ``step`` or earlier.
+        """
+        part, stream = self._plan.parts[corpus], self._streams[corpus]
+        here, _ = self._pool(part, step)
+        number, within = divmod(here, stream.count)
+        with self._lock:
+            now, then = stream.order(number), stream.order(number + 1)
+        begin, end = now.extents(blocks)
+        later, _ = then.extents(blocks)
+        place = np.where(end > within, np.maximum(begin, within), later + stream.count) - within
+        pools = np.floor(place / (part.weight * stream.count / self._plan.num_pools))
+        size = self._plan.steps_per_pool
+        steps = step - self._plan.position(step)[1] % size + pools * size
+        return np.where(steps < self.num_steps, steps, np.inf)
+
+    def _pool(self, part: Part, step: int) -> tuple[int, int]:
+        """Positions in the corpus's passes at which the pool of ``step`` begins and ends."""
+        epoch, within = self._plan.position(step)
+        pool, num = within // self._plan.steps_per_pool, self._plan.num_pools
+        begin = part.begin(epoch)
+        count = part.begin(epoch + 1) - begin
+        return begin + count * pool // num, begin + count * (pool + 1) // num
