@@ -120,7 +120,7 @@ class Ranks(AbstractContextManager["Ranks"]):
         """
         log_dir.mkdir(parents=True, exist_ok=True)
         if self._nursery is None:
-            self._nursery = _Nursery(self._module, self._environment)
+            self._nursery = Nursery(self._module, self._environment)
         logs = [log_dir.absolute() / f"worker-{number}.err" for number in range(len(arguments))]
         requests = [
             {"arguments": list(own), "environment": {}, "stdout": str(log), "stderr": str(log)}
@@ -136,7 +136,7 @@ class Ranks(AbstractContextManager["Ranks"]):
                     number = workers.pop(told[0])
                     if told[1]:
                         failed.append(WorkerExit(number, *told, logs[number]))
-        except _NurseryLost:
+        except NurseryLost:
             status, self._nursery = self._nursery.ended(), None
             failed.append(WorkerExit(0, 0, status or 1, logs[0]))
         return failed
