@@ -17,6 +17,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hocket.comms.links import LOOPBACK, why_not
 from hocket.core import recipe as recipes
@@ -36,6 +37,7 @@ def settings_of(name: str, corpus: Path, quick: bool) -> tuple[StudySettings, li
     """A study as it can be run here, and what was left out of it."""
     read = recipes.load(STUDIES / f"{name}.yaml", StudySettings)
     grids, left_out = [], []
+    changes: dict[str, Any]
     reason = why_not()
     for grid in read.grids:
         links = grid.links
@@ -44,8 +46,11 @@ def settings_of(name: str, corpus: Path, quick: bool) -> tuple[StudySettings, li
             links = tuple(link for link in links if link == LOOPBACK)
             if not links:
                 continue
-        changes = {"seeds": 1, "strategies": grid.strategies[:2]} if quick else {}
-        grids.append(grid.model_copy(update={"links": links, **changes}))
+        changes = {"links": links}
+        if quick:  # one of everything
+            one = {"seeds": 1, "strategies": grid.strategies[1:2], "partitions": grid.partitions[-1:]}
+            changes = {"links": links[-1:], **one}
+        grids.append(grid.model_copy(update=changes))
     changed = (*read.set, f"corpus={json.dumps(str(corpus.absolute()))}")
     steps = QUICK_STEPS if quick else read.steps
     return read.model_copy(update={"grids": tuple(grids), "set": changed, "steps": steps}), left_out

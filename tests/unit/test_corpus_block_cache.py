@@ -122,3 +122,18 @@ def test_one_process_fetches_a_block(tmp_path: Path) -> None:
         assert mine
     with shelf.fetching(3, 0.0) as mine, shelf.fetching(4, 0.0) as other:
         assert mine and other
+
+
+def test_what_others_put_there_is_left_alone(tmp_path: Path) -> None:
+    mine = tmp_path / "precious" / "ab" / "1"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(bytes(1000))
+    cache, shelf = _shelf(tmp_path, 40, _uses({block: float(block) for block in range(100)}))
+    for block in range(9, 0, -1):
+        shelf.put(block, bytes(12))
+    (tmp_path / "ledger").write_bytes(b"\x01" + bytes(15))  # a process died in the midst of a change
+    assert shelf.put(0, bytes(12))
+    assert cache.num_bytes <= 40
+    assert mine.read_bytes() == bytes(1000)
+    assert [path.name for path in (tmp_path / "precious").iterdir()] == ["ab"]
+    cache.close()

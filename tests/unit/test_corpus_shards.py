@@ -207,3 +207,45 @@ def test_borders_are_as_near_to_equal_as_blocks_allow() -> None:
     assert np.abs(sizes - sizes.mean()).max() <= largest_block
     assert equal_borders(np.full(640, 3), starts, 1.0).tolist() == list(range(81))
     assert equal_borders(weights, starts, 1e9).tolist() == [0, 80]
+
+
+def test_cuts_of_lhotse_come_back_whole(tmp_path: Path) -> None:
+    lhotse = pytest.importorskip("lhotse")
+    path = write_audio(tmp_path / "talk.flac", 5.0, channels=2)
+    recording = lhotse.Recording.from_file(path)
+    cuts = []
+    for number, (start, duration) in enumerate([(0.0, 5.0), (0.5, 1.5), (2.0, 2.25)]):
+        cut = lhotse.MonoCut(f"c{number}", start, duration, channel=number % 2, recording=recording)
+        words = [("Go  Left", 0.1, 0.6, "ann"), ("Right", 0.8, 0.5, "bob")]
+        cut.supervisions = [
+            lhotse.SupervisionSegment(
+                f"{cut.id}-{place}",
+                recording.id,
+                begin,
+                length,
+                channel=number % 2,
+                text=text,
+                speaker=speaker,
+                language="en",
+                gender="f",
+                custom={"snr": 7.5},
+            ).with_alignment("word", [lhotse.supervision.AlignmentItem(text, begin, length, 0.5)])
+            for place, (text, begin, length, speaker) in enumerate(words)
+        ]
+        cut.custom = {"session": f"s{number}", "tags": ["a", "b"]}
+        cuts.append(cut)
+    source = tmp_path / "cuts_train.jsonl.gz"
+    lhotse.CutSet.from_cuts(cuts).to_file(source)
+    settings = replace(SETTINGS, case="lower", block_size=2)
+    prepare(str(source), tmp_path / "out", settings=settings)
+    for cut in cuts:
+        for supervision in cut.supervisions:
+            supervision.text = " ".join(supervision.text.lower().split())
+    wanted = {cut.id: cut.to_dict() for cut in cuts}
+    found = lhotse.CutSet.from_file(tmp_path / "out" / "train" / "cuts.jsonl.gz")
+    assert {cut.id: cut.to_dict() for cut in found} == wanted
+    for cut in lhotse.CutSet.from_shar(in_dir=str(tmp_path / "out" / "train" / "shar")):
+        told, original = cut.to_dict(), wanted[cut.id]
+        assert told["supervisions"] == original["supervisions"]
+        assert {name: told["custom"][name] for name in original["custom"]} == original["custom"]
+        assert np.array_equal(cut.load_audio(), lhotse.MonoCut.from_dict(original).load_audio())

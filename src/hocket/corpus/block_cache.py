@@ -33,6 +33,9 @@ NextUse = Callable[[I64], F64]
 
 _LEDGER = struct.Struct("qq")
 """Marked (1) or not (0), and bytes of all blocks."""
+_BLOCKS = "[0-9a-f][0-9a-f]/[0-9]*"
+_FLIGHTS = "flights"
+"""A file that every shelf has, for locks of blocks on their way; it tells a shelf from other folders."""
 _PATIENCE = 10.0
 _POLL_SECONDS = 0.002
 _VICTIMS = 64
@@ -153,7 +156,7 @@ class BlockCache:
                 continue
             else:
                 with self._marked() as ledger:
-                    for path in folder.glob("??/*"):
+                    for path in folder.glob(_BLOCKS):
                         size = path.stat().st_size
                         path.unlink()
                         ledger(-size)
@@ -163,7 +166,11 @@ class BlockCache:
 
     def _others(self) -> list[Path]:
         own = {shelf.folder for shelf in self._shelves}
-        return [path for path in sorted(self.folder.iterdir()) if path.is_dir() and path not in own]
+        return [path for path in self._folders() if path not in own]
+
+    def _folders(self) -> list[Path]:
+        """Folders of shelves; whatever else lies here is none of ours."""
+        return [path for path in sorted(self.folder.iterdir()) if (path / _FLIGHTS).is_file()]
 
     def _remove(self, shelf: Shelf, block: int) -> None:
         path = shelf.path(block)
@@ -206,10 +213,10 @@ class BlockCache:
         """After a process that was killed, or an error, in the midst of a change."""
         (self.folder / "arriving").unlink(missing_ok=True)
         total = 0
-        for folder in [path for path in self.folder.iterdir() if path.is_dir()]:
+        for folder in self._folders():
             _clear(folder / "present")
             with (folder / "present").open("rb+") as present:
-                for path in folder.glob("??/*"):
+                for path in folder.glob(_BLOCKS):
                     total += path.stat().st_size
                     present.seek(int(path.name))
                     present.write(b"\x01")
@@ -238,8 +245,7 @@ class Shelf:
         self.present: npt.NDArray[np.uint8] = np.memmap(
             self.folder / "present", np.uint8, "r+", shape=(max(1, num_blocks),)
         )
-        flights = self.folder / "flights"
-        self._flights = os.open(flights, os.O_RDWR | os.O_CREAT, 0o600)
+        self._flights = os.open(self.folder / _FLIGHTS, os.O_RDWR | os.O_CREAT, 0o600)
 
     def path(self, block: int) -> Path:
         """The file of a block."""

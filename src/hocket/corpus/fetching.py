@@ -17,8 +17,9 @@ from hocket.core.errors import CorpusError
 from hocket.corpus.storage_meter import Meter
 from hocket.corpus.stores import Store
 
-_SLOWEST = 1e5
-"""Bytes a second: a request has ``timeout_seconds`` and the time that its bytes take at this rate."""
+_SLOWEST = 1e6
+"""Bytes a second: a request has ``timeout_seconds`` and the time that its bytes take at this rate, and twice
+as long each time that this was not enough."""
 _HEDGE_PART, _HEDGE_FACTOR, _HEDGE_KNOWN, _HEDGE_SHARE = 0.95, 1.5, 32, 0.05
 _HEDGE_SECONDS = 0.02
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
@@ -30,6 +31,10 @@ _FINAL_STATUS = (401, 403, 404, 410)
 
 class _Failed(Exception):
     """An answer that is worth asking again for."""
+
+
+class _Late(_Failed):
+    """No answer yet."""
 
 
 class Fetcher:
@@ -54,10 +59,10 @@ class Fetcher:
         Raises :class:`CorpusError` when the store has no such file, has one of another size than
         ``file_size``, or gives nothing for ``give_up_seconds``.
         """
-        begun, attempt, num_damaged = clock.monotonic(), 0, 0
+        begun, attempt, num_damaged, num_late = clock.monotonic(), 0, 0, 0
         while True:
             try:
-                data = self._once(name, first, length)
+                data = self._once(name, first, length, 2.0**num_late)
                 bad = damaged(data)
                 if not bad:
                     return data, []
@@ -68,6 +73,7 @@ class Fetcher:
                 reason = "the checksums do not hold"
             except _Failed as error:
                 reason = str(error)
+                num_late += isinstance(error, _Late)
             if attempt % _SIZE_EVERY == 1:
                 self._expect_size(name, file_size)
             if clock.monotonic() - begun > self._give_up:
@@ -96,10 +102,10 @@ class Fetcher:
                 "Put the shards there that belong to the index, or prepare the corpus again.",
             )
 
-    def _once(self, name: str, first: int, length: int) -> bytes:
+    def _once(self, name: str, first: int, length: int, patience: float) -> bytes:
         """One try, of one request or two; :class:`_Failed` says why it gave nothing."""
         begun = clock.monotonic()
-        limit = self._timeout + length / _SLOWEST
+        limit = patience * (self._timeout + length / _SLOWEST)
         running = {self._send(name, first, length)}
         hedge_at = self._hedge_after()
         reason = "no answer"
@@ -117,7 +123,7 @@ class Fetcher:
                         self._meter.add(fetched_bytes=length)
                         return data
                 if not done and clock.monotonic() - begun >= limit:
-                    raise _Failed(f"no answer in {limit:.1f} s")
+                    raise _Late(f"no answer in {limit:.1f} s")
                 if not done and hedge_at is not None:
                     hedge_at = None
                     self._meter.add(hedged_bytes=length)

@@ -312,6 +312,7 @@ def _cut(seen: Seen, folder: Path, out: Path) -> manifest.Cut:
         num=seen.num,
         text=seen.text,
         speaker=seen.item.speaker,
+        told=seen.item.told,
     )
 
 

@@ -18,7 +18,7 @@ import json
 import struct
 import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -49,6 +49,8 @@ class Entry:
     num: int
     text: str
     speaker: str | None
+    told: Mapping[str, Any] | None = None
+    """The whole cut, as the manifest of the split has it."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def write(job: Job) -> Written:
                 num=entry.num,
                 text=entry.text,
                 speaker=entry.speaker,
+                told=entry.told,
             )
             described = manifest.in_shard(cut)
             columns["offset"].append(tar.add(entry.id + ending, data))

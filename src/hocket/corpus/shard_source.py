@@ -41,7 +41,7 @@ class StorageSettings(Section):
     """Reads of a worker beside each other, at most; how many follows from what was measured."""
 
     timeout_seconds: float = Field(default=20.0, gt=0)
-    """After which a request is given up and sent anew; 10 s more for each MB."""
+    """After which a request is given up and sent anew; 1 s more for each MB."""
 
     give_up_seconds: float = Field(default=180.0, gt=0)
     """After which a store that gives nothing ends the run."""

@@ -19,14 +19,16 @@ import numpy as np
 
 from hocket.comms import errands
 from hocket.core import clock, files
+from hocket.core.errors import CorpusError
 from hocket.core.seeds import I64
-from hocket.corpus import places, shar
+from hocket.corpus import manifest, places, shar
 from hocket.corpus.importers.base import Progress
 from hocket.corpus.index import CorpusIndex
 from hocket.corpus.looking import stamp
 from hocket.corpus.places import Shard
 
 _MB = 1e6
+_Cuts = Iterator[tuple[int, manifest.Cut | CorpusError]]
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def cut_into_shards(
             f"{split}: writing shards, MB", int(written / _MB), max(1, int(total / _MB)), f"{rate:.1f} MB/s"
         )
 
-    jobs = [_job(index, own, number, borders) for number in range(len(borders) - 1)]
+    cuts = manifest.read(folder / split / manifest.FILE)
+    jobs = [_job(index, cuts, own, number, borders) for number in range(len(borders) - 1)]
     results = own / f"written-{len(jobs)}"
     for number in range(len(jobs)):
         there = [(own / name(number)).is_file() for name in (shar.tar_name, shar.cuts_name)]
@@ -128,14 +131,20 @@ def _weigh(index: CorpusIndex) -> tuple[I64, str]:
     return weights, digest.hexdigest()
 
 
-def _job(index: CorpusIndex, folder: Path, number: int, borders: I64) -> shar.Job:
+def _job(index: CorpusIndex, cuts: _Cuts, folder: Path, number: int, borders: I64) -> shar.Job:
     first, last = int(borders[number]), int(borders[number + 1])
     starts = index.block_starts[first : last + 1]
-    entries: Sequence[shar.Entry] = list(_entries(index, int(starts[0]), int(starts[-1])))
+    entries: Sequence[shar.Entry] = list(_entries(index, cuts, int(starts[0]), int(starts[-1])))
     return shar.Job(folder, number, entries, np.diff(starts).tolist())
 
 
-def _entries(index: CorpusIndex, first: int, last: int) -> Iterator[shar.Entry]:
+def _entries(index: CorpusIndex, cuts: _Cuts, first: int, last: int) -> Iterator[shar.Entry]:
+    """Rows of the index, each with its cut: both stand in the same order."""
     for row in range(first, last):
-        u = index.utterance(row)
-        yield shar.Entry(u.id, u.audio, u.channel, u.start, u.num, u.text, u.speaker)
+        u, (_, cut) = index.utterance(row), next(cuts)
+        if not isinstance(cut, manifest.Cut) or cut.id != u.id:
+            raise CorpusError(
+                f"{index.folder}: {index.split}: {manifest.FILE} and the index are not of the same corpus",
+                "Prepare it again.",
+            )
+        yield shar.Entry(u.id, u.audio, u.channel, u.start, u.num, u.text, u.speaker, cut.told)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from hocket.core.errors import CorpusError
 
@@ -35,6 +35,8 @@ class Item:
     """None: from the beginning."""
     duration_seconds: float | None = None
     """With ``start_seconds`` the part that is heard; without, a claim about the whole file."""
+    told: Mapping[str, Any] | None = field(default=None, repr=False)
+    """The whole cut, where a manifest of lhotse had it."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def _body(study: Study) -> str:
             *(f"<p>{escape(said)}</p>" for said in tables.bounds(groups)),
             _section("Where the time went", _TIMES, pictures.times(pictured)),
             _section("On the wire", _WIRE, pictures.wire(pictured)),
-            tables.table("Workers at their own pace", *tables.staleness(groups)),
+            tables.table("Workers at their own pace", *tables.staleness(pictured)),
             tables.table("Partitions of a batch", *tables.partitions(groups)),
             "<h2>All cells</h2>",
             tables.table("Means over seeds", *tables.overview(groups)),
