@@ -106,7 +106,7 @@ class _LogSoftmax(torch.autograd.Function):
         sum_RT1 = (logits_RTV - most_RT1).exp_().sum(-1, keepdim=True)
         most_NRT1, sum_NRT1 = torch.stack(ranks.all_gather(torch.stack((most_RT1, sum_RT1))), 1)
         total_RT1 = (sum_NRT1.log() + most_NRT1).logsumexp(0)
-        y_RTV = logits_RTV - total_RT1
+        y_RTV: Tensor = logits_RTV - total_RT1
         ctx.save_for_backward(y_RTV)
         ctx.ranks = ranks
         return y_RTV

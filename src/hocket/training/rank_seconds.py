@@ -13,14 +13,14 @@ KINDS = ("compute", "communication", "wait", "data", "optimiser")
 class RankSeconds:
     """What this rank's progress has counted since now, by kind; earlier attempts were other ranks'."""
 
-    def __init__(self, progress: Progress, communicator: Communicator) -> None:
-        self._progress, self._communicator = progress, communicator
+    def __init__(self, progress: Progress, communicator: Communicator, device: torch.device) -> None:
+        self._progress, self._communicator, self._device = progress, communicator, device
         self._before = dict(progress.seconds)
 
     def by_rank(self) -> list[dict[str, float]]:
         """Seconds of each rank, by rank; all ranks call it."""
         own = [self._progress.seconds.get(kind, 0.0) - self._before.get(kind, 0.0) for kind in KINDS]
-        told = self._communicator.all_gather(torch.tensor(own, dtype=torch.float64))
+        told = self._communicator.all_gather(torch.tensor(own, dtype=torch.float64, device=self._device))
         return [
             {kind: round(value, 3) for kind, value in zip(KINDS, each.tolist(), strict=True)} for each in told
         ]

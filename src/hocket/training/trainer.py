@@ -72,7 +72,7 @@ class Trainer:
         self._taken: deque[_Taken] = deque()
         self._watch = clock.Stopwatch()
         self._asked_to_stop = False
-        self.rank_seconds = RankSeconds(self.progress, self.communicator)
+        self.rank_seconds = RankSeconds(self.progress, self.seat.world, self.replica.device)
         assert isinstance(self.recipe.sync, SyncBase)
         self._speeds = Speeds(
             self.recipe.workers.speeds,
