@@ -8,13 +8,10 @@ from hocket.parallel.pipeline_schedule import ScheduleName
 from pipelines import LENGTHS, Course, assert_near, assert_same, config, single, threaded
 
 WAYS: list[tuple[int, ScheduleName, int]] = [
-    (2, "gpipe", 1),
     (2, "1f1b", 1),
     (2, "interleaved", 2),
-    (3, "1f1b", 1),
-    (4, "gpipe", 1),
+    (3, "gpipe", 1),
     (4, "1f1b", 1),
-    (2, "interleaved", 3),
     (3, "interleaved", 2),
 ]
 
@@ -32,7 +29,7 @@ def test_a_pipeline_is_one_process(degree: int, schedule: ScheduleName, chunks: 
         assert all(told == list(range(len(told))) for told in course.handed_out)
 
 
-@pytest.mark.parametrize("indices", [(), (2,), (0,), (5, 2), (2, 3, 2, 1)], ids=str)
+@pytest.mark.parametrize("indices", [(2,), (5, 2), (2, 1, 2, 5)], ids=str)
 @pytest.mark.parametrize(("schedule", "chunks"), [("1f1b", 1), ("interleaved", 2)])
 def test_with_fewer_micro_batches_than_stages(
     indices: tuple[int, ...], schedule: ScheduleName, chunks: int

@@ -10,9 +10,12 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from hocket.core.errors import UsageError
+from hocket.model import ModelConfig, build
+from hocket.parallel.pipeline import balanced, check_learning
 from hocket.parallel.pipeline_balance import balance
 from hocket.parallel.pipeline_schedule import Action, Order, ScheduleName, make_order
 from hocket.planning.pipeline import simulate
+from small import SMALL_MODEL
 
 COSTS = st.lists(st.integers(1, 50), min_size=1, max_size=9)
 
@@ -122,3 +125,13 @@ def test_a_circle_is_an_error() -> None:
 def test_chunks_that_a_schedule_cannot_have_are_refused(name: ScheduleName, chunks: int) -> None:
     with pytest.raises(UsageError, match=f"schedule {name} with {chunks} chunks"):
         make_order(name, 2, chunks, 4)
+
+
+def test_a_stage_that_would_learn_nothing_is_refused() -> None:
+    model = build(ModelConfig.model_validate(SMALL_MODEL).with_tokens(12), seed=1)
+    stages = balanced(model, 2)
+    check_learning(model, stages, 2)
+    for piece in model.pieces(100)[stages[1].start :]:
+        model.get_submodule(piece.name).requires_grad_(False)
+    with pytest.raises(UsageError, match=r"pp=2, stage 2 .*ctc_head\) is frozen"):
+        check_learning(model, stages, 2)

@@ -155,6 +155,8 @@ class Encoder(nn.Module):
             x_BTD = self.layers[number](x_BTD, frames)
             if number + 1 in taken_after:
                 taken.append(x_BTD)
+                # Gradients of who goes on are added up before that of who takes, wherever the chain is cut.
+                x_BTD = x_BTD.view_as(x_BTD)
         return taken, x_BTD
 
     def _frames(self, x_BTD: Tensor, lens_B: Tensor, dropout_key: int | None, part: TimePart) -> Frames:

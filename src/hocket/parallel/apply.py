@@ -13,7 +13,7 @@ from hocket.core.layout import AXES, Layout
 from hocket.core.protocols import Replica
 from hocket.parallel.fsdp import ShardedGradients, shard
 from hocket.parallel.gradients import Gradients, SummedGradients, WholeGradients
-from hocket.parallel.pipeline import CHUNKS, PipelineReplica, balanced, cut
+from hocket.parallel.pipeline import CHUNKS, PipelineReplica, balanced, check_learning, cut
 from hocket.parallel.pipeline_lines import TorchLines
 from hocket.parallel.precision import Precision
 from hocket.parallel.recompute import Recomputing
@@ -59,6 +59,7 @@ def apply(
     stages: list[range] = []
     if mesh and layout.pp > 1:
         stages = balanced(model, layout.pp * CHUNKS[layout.schedule])
+        check_learning(model, stages, layout.pp)
         cut(model, stages, layout.pp, mesh.coordinate("pp"))
     # Recompute: a block as it is by now, collectives and all, is run again.
     recomputing = Recomputing(model, layout.recompute)

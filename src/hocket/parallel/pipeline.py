@@ -15,6 +15,7 @@ import torch
 
 from hocket.comms.communicator import Communicator
 from hocket.core import clock
+from hocket.core.errors import UsageError
 from hocket.core.held import Held
 from hocket.core.protocols import Evaluated, GradBucket, MicroBatchResult
 from hocket.core.work import MicroBatch
@@ -50,8 +51,8 @@ class PipelineReplica:
     """Runs the stages of this rank in the order of a schedule.
 
     ``stages`` are the pieces of every stage; stage ``s`` is on rank ``s % world_size`` of ``pipeline``. The
-    model holds the pieces of this rank's stages (:func:`cut`), and
-    ``gradients`` their parameters. Losses are those of the last stage, on every rank.
+    model holds the pieces of this rank's stages (:func:`cut`), and ``gradients`` their parameters. Losses are
+    those of the last stage, on every rank.
 
     ``spans``, when set to a list, gets what each action of this rank took; the device is then waited for
     around each.
@@ -94,8 +95,9 @@ class PipelineReplica:
     ) -> list[MicroBatchResult]:
         """See :class:`hocket.core.protocols.Replica`; all ranks of the pipeline call with the same.
 
-        With several chunks on a rank, buckets are handed out at the end: the last backward pass of one
-        chunk comes after those of the others.
+        A micro-batch without utterances adds nothing; where other groups wait for this one in the forward
+        pass, a tiny input is run in its place, and its gradient is left out. With several chunks on a rank,
+        buckets are handed out at the end: one chunk's last backward pass comes after those of the others.
         """
         runs = [p for p, each in enumerate(micro_batches) if each.ids or self.needs_equal_slots]
         given = [self._filled(each, each.num_views) for each in map(micro_batches.__getitem__, runs)]
@@ -241,6 +243,22 @@ def balanced(model: torch.nn.Module, num_stages: int) -> list[range]:
 def cut(model: torch.nn.Module, stages: Sequence[range], degree: int, rank: int) -> None:
     """Leave a whole model the pieces of the stages of one rank of ``degree``."""
     cast(Cuttable, model).keep_pieces(set(chain.from_iterable(stages[rank::degree])))
+
+
+def check_learning(model: torch.nn.Module, stages: Sequence[range], degree: int) -> None:
+    """Raise :class:`~hocket.core.errors.UsageError` when a rank would hold frozen parameters alone.
+
+    The model must be whole; all ranks find the same.
+    """
+    names = [piece.name for piece in cast(Cuttable, model).pieces(TYPICAL_FRAMES)]
+    for rank in range(degree):
+        own = [names[piece] for piece in chain.from_iterable(stages[rank::degree])]
+        if not any(p.requires_grad for name in own for p in model.get_submodule(name).parameters()):
+            raise UsageError(
+                f"layout: with pp={degree}, stage {rank + 1} of the pipeline ({', '.join(own)}) is frozen: "
+                "nothing is learnt there",
+                "Freeze less, or use fewer stages.",
+            )
 
 
 def _nobody(_bucket: GradBucket) -> None:
