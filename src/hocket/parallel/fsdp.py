@@ -38,8 +38,8 @@ from hocket.parallel.gradients import Rounded, Tell
 def shard(model: nn.Module, mesh: DeviceMesh, places: Mapping[str, Place]) -> dict[str, Place]:
     """Shard ``model`` in place over a one-dimensional ``mesh``; what of each parameter is then held here.
 
-    ``places`` is what was held before, where that is not all. The model must be run through ``loss`` or
-    ``evaluate``, or by pieces.
+    ``places`` is what was held before, where that is not all. The model must be run by pieces, as
+    ``loss`` and ``evaluate`` do.
     """
     whole = {name: places.get(name) or Place.whole(tensor) for name, tensor in model.named_parameters()}
     buffers = {name: place for name, place in places.items() if name not in whole}
@@ -51,7 +51,7 @@ def shard(model: nn.Module, mesh: DeviceMesh, places: Mapping[str, Place]) -> di
     for before, after in pairwise(units):
         before.set_modules_to_forward_prefetch([after])  # type: ignore[operator]
         after.set_modules_to_backward_prefetch([before])  # type: ignore[operator]
-    for entry in ("loss", "evaluate", "run_pieces", "evaluate_pieces"):
+    for entry in ("run_pieces", "evaluate_pieces"):
         register_fsdp_forward_method(model, entry)
     rank, num_ranks = mesh.get_local_rank(), mesh.size()
     return buffers | {
