@@ -1,7 +1,7 @@
 """How idle the stages of a pipeline are: measured, and as the simulation says.
 
 Two processes, one thread each, gloo, and a step of micro-batches of unlike lengths. Each way of running it
-(a schedule and a cut) is run for some rounds, taking turns. Around each step, both ranks time every pass of
+(a schedule and a cut) is run for some rounds, taking turns. In each round both ranks also time every pass of
 their stages alone, on random inputs and side by side, without waiting for each other; and messages of two
 sizes go to and fro. From those medians the simulation says how long the step takes and how idle each stage
 is. What is measured is the time from the first pass of the step to its last, on the clock that both
@@ -45,14 +45,15 @@ from hocket.parallel.whole import Share
 from hocket.planning.pipeline import Forecast, simulate
 
 CPU = torch.device("cpu")
-RANKS, WARM_UP = 2, 2
-FRAMES = (1180, 310, 640, 450, 920, 380, 760, 540)
+RANKS, WARM_UP = 2, 1
+FRAMES = (1180, 240, 600, 400, 900, 300, 720, 500)
 """Padded feature frames of each micro-batch of a step."""
-BUDGET = 2400
+BUDGET = 1200
 """Feature frames of a micro-batch."""
 SIZES = (2**12, 2**20)
 """Values of the messages that time the link."""
 PINGS = 20
+Stages = tuple[range, ...]
 SCHEDULES: tuple[ScheduleName, ...] = ("gpipe", "1f1b", "interleaved")
 
 
@@ -170,26 +171,25 @@ def rank_main(rank: int, store: str, preset: str, ways: list[Way], rounds: int, 
     assert dist.group.WORLD is not None
     link = TorchLines(dist.group.WORLD, RANKS, CPU)
     spans: dict[Way, list[list[Span]]] = {way: [] for way in run}
-    passes: dict[tuple[Way, Action], list[float]] = {}
+    passes: dict[tuple[Stages, Action], list[float]] = {}
+    every = {tuple(way.stages(whole)): None for way in ways}
     pings: dict[int, list[float]] = {size: [] for size in SIZES}
     for turn in range(rounds + WARM_UP):
-        for way in ways:
-            stages = way.stages(whole)
+        for stages in every:
             dist.barrier()
             for number in range(rank, len(stages), RANKS):
                 for position, batch in enumerate(batches):
-                    for kind, took in zip(
-                        ("forward", "backward"), alone(whole, stages, number, batch), strict=True
-                    ):
+                    took = alone(whole, stages, number, batch)
+                    for kind, seconds in zip(("forward", "backward"), took, strict=True):
                         action = Action(kind, number, position)  # type: ignore[arg-type]
-                        passes.setdefault((way, action), []).append(took)
+                        passes.setdefault((stages, action), []).append(seconds)
             whole.zero_grad(set_to_none=True)
-            if way in run:
-                dist.barrier()
-                run[way].spans = []
-                run[way].forward_backward(batches)
-                if turn >= WARM_UP:
-                    spans[way].append(run[way].spans or [])
+        for way, replica in run.items():
+            dist.barrier()
+            replica.spans = []
+            replica.forward_backward(batches)
+            if turn >= WARM_UP:
+                spans[way].append(replica.spans)
         for size in SIZES:
             pings[size].append(ping(link, rank, size))
     taken = {key: statistics.median(times[WARM_UP:]) for key, times in passes.items()}
@@ -213,10 +213,10 @@ def measured(rounds_by_rank: Sequence[Sequence[Sequence[Span]]]) -> tuple[float,
 
 
 def forecast(
-    way: Way, taken: dict[tuple[Way, Action], float], model: FastConformerCTC, link: Callable[[int], float]
+    way: Way, taken: dict[tuple[Stages, Action], float], model: FastConformerCTC, link: Callable[[int], float]
 ) -> Forecast:
     """What the simulation says of a way."""
-    batches, stages = micro_batches(), way.stages(model)
+    batches, stages = micro_batches(), tuple(way.stages(model))
 
     def transfer(action: Action) -> float:
         piece = stages[action.stage].stop if action.kind == "forward" else stages[action.stage].start
@@ -226,7 +226,7 @@ def forecast(
         return link(size)
 
     order = make_order(way.schedule, way.degree, CHUNKS[way.schedule], len(batches))
-    return simulate(order, lambda action: taken[way, action], transfer)
+    return simulate(order, lambda action: taken[stages, action], transfer)
 
 
 def measure(preset: str, ways: list[Way], rounds: int) -> Any:
