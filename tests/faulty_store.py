@@ -22,6 +22,9 @@ class FaultyServer(ThreadingHTTPServer):
         self.num_requests, self.num_bytes = 0, 0
         self.lock, self.over = threading.Lock(), threading.Event()
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that are killed, or give up, leave in the midst of an answer."""
+
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"

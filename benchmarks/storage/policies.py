@@ -2,8 +2,9 @@
 
 python -m storage.policies CORPUS [--epochs 4] [--shares 0.25 0.5 0.75]      (in benchmarks/)
 
-CORPUS is prepared with --shards; its folder is served over HTTP by a small server here. The real cache is
-read through by one process as training would. Simulations run over the same sequence of blocks, by bytes.
+CORPUS is prepared with --shards, or is prepared here with blocks of four utterances; it is served over HTTP
+by a small server here. The real cache is read through by one process as training would. Simulations run
+over the same sequence of blocks, by bytes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from hocket.batching import BatchPlan, BatchSettings
 from hocket.batching.future import Future
 from hocket.core.cost import CostModel
 from hocket.corpus.index import CorpusIndex
+from hocket.corpus.prepare import PrepareSettings, prepare
 from hocket.corpus.shard_source import StorageSettings
 from hocket.corpus.storage import Storage
 
@@ -96,9 +98,18 @@ def main() -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.25, 0.5, 0.75, 1.2])
-    parser.add_argument("--step-seconds", type=float, default=30.0)
-    parser.add_argument("--pool-steps", type=int, default=4)
+    parser.add_argument("--step-seconds", type=float, default=15.0)
+    parser.add_argument("--pool-steps", type=int, default=1)
     arguments = parser.parse_args()
+    if not (arguments.corpus / "corpus.json").is_file():
+        # Many small blocks: a cache that holds hundreds of them, as one of a large corpus does.
+        folder = Path(tempfile.mkdtemp(prefix="hocket-policies-"))
+        prepare(
+            str(arguments.corpus),
+            folder / "corpus",
+            settings=PrepareSettings(dev_fraction=0, block_size=4, shards=True, shard_mb=4, workers=2),
+        )
+        arguments.corpus = folder / "corpus"
     index = CorpusIndex.open(arguments.corpus, "train")
     assert index.places is not None
     sizes = index.places.block_length.tolist()

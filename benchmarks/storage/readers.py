@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -23,13 +24,15 @@ from pathlib import Path
 import soundfile
 
 from hocket.corpus import audio
+from hocket.corpus.index import CorpusIndex
 
 SIDES = ("hocket", "lhotse", "webdataset")
 
 
-def hocket_side(corpus: Path, address: str | None, part: tuple[int, int], cache: str | None) -> Iterator[int]:
+def hocket_side(
+    corpus: Path, address: str | None, part: tuple[int, int], cache: str | None, most: int | None
+) -> Iterator[int]:
     """Samples of each utterance, through storage."""
-    from hocket.corpus.index import CorpusIndex
     from hocket.corpus.shard_source import StorageSettings
     from hocket.studies.storage import read_pass
 
@@ -37,11 +40,13 @@ def hocket_side(corpus: Path, address: str | None, part: tuple[int, int], cache:
     settings = StorageSettings(
         cache=None if cache is None else Path(cache), cache_gb=0 if cache is None else 20
     )
-    one = read_pass(index, address, settings, part=part)
+    one = read_pass(index, address, settings, part=part, most=most)
     yield from [round(one.audio_seconds * audio.SAMPLE_RATE / one.utterances)] * one.utterances
 
 
-def lhotse_side(corpus: Path, address: str | None, part: tuple[int, int], cache: str | None) -> Iterator[int]:
+def lhotse_side(
+    corpus: Path, address: str | None, part: tuple[int, int], cache: str | None, most: int | None
+) -> Iterator[int]:
     """The same through ``CutSet.from_shar``: every such shard."""
     from lhotse import CutSet
 
@@ -59,7 +64,7 @@ def lhotse_side(corpus: Path, address: str | None, part: tuple[int, int], cache:
 
 
 def webdataset_side(
-    corpus: Path, address: str | None, part: tuple[int, int], cache: str | None
+    corpus: Path, address: str | None, part: tuple[int, int], cache: str | None, most: int | None
 ) -> Iterator[int]:
     """The same through ``webdataset.WebDataset``: every such shard."""
     import webdataset
@@ -92,15 +97,20 @@ def one_reader(arguments: argparse.Namespace) -> None:
     sys.stdin.readline()
     begun = time.perf_counter()
     part = (arguments.number, arguments.of)
-    lengths = list(READ[arguments.side](arguments.corpus, arguments.address, part, arguments.cache))
+    most = arguments.most // arguments.of if arguments.most else None
+    source = READ[arguments.side](arguments.corpus, arguments.address, part, arguments.cache, most)
+    lengths = list(itertools.islice(source, most))
     seconds = time.perf_counter() - begun
     told = {"utterances": len(lengths), "samples": sum(lengths), "seconds": seconds}
     sys.stdout.write(json.dumps(told) + "\n")
 
 
-def turn(corpus: Path, side: str, readers: int, cold: bool, address: str | None) -> tuple[float, int]:
-    """Seconds from the word to the last reader's end, and the utterances read."""
+def turn(
+    corpus: Path, side: str, readers: int, cold: bool, address: str | None, most: int
+) -> tuple[float, float]:
+    """Utterances and seconds of speech a second, from the word to the last reader's end."""
     command = [sys.executable, "-m", "storage.readers", str(corpus), "--side", side, "--of", str(readers)]
+    command += ["--most", str(most)]
     if address is not None:
         command += ["--address", address]
     own = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -124,7 +134,9 @@ def turn(corpus: Path, side: str, readers: int, cold: bool, address: str | None)
         process.stdin.write("go\n")
         process.stdin.flush()
     told = [json.loads(process.communicate()[0]) for process in processes]
-    return max(one["seconds"] for one in told), sum(one["utterances"] for one in told)
+    seconds = max(one["seconds"] for one in told)
+    speech = sum(one["samples"] for one in told) / audio.SAMPLE_RATE
+    return sum(one["utterances"] for one in told) / seconds, speech / seconds
 
 
 def main() -> None:
@@ -137,35 +149,30 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=0)
     parser.add_argument("--of", type=int, default=1)
     parser.add_argument("--cache")
+    parser.add_argument("--most", type=int, default=600, help="utterances of a turn; 0: all")
     arguments = parser.parse_args()
     if arguments.side:
         one_reader(arguments)
         return
-    size = sum(path.stat().st_size for path in (arguments.corpus / "train" / "shar").glob("*.tar")) / 1e6
-    sys.stdout.write(
-        "| readers | | side | utterances/s | MB/s | hocket over it, median of rounds (range) |\n"
-    )
-    sys.stdout.write("| ---: | --- | --- | ---: | ---: | ---: |\n")
+    index = CorpusIndex.open(arguments.corpus, "train")
+    assert index.places is not None
+    megabytes = float(index.places.size.sum()) / 1e6 / (index.total_samples / audio.SAMPLE_RATE)
+    head = "| readers | | side | utterances/s | MB/s | s of speech/s | hocket over it, median (range) |\n"
+    sys.stdout.write(head + "| ---: | --- | --- | ---: | ---: | ---: | ---: |\n")
     for readers in arguments.readers:
         for cold in (True, False):
-            seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+            rates: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
             for number in range(arguments.rounds):
-                order = SIDES if number % 2 == 0 else SIDES[::-1]
-                counts = set()
-                for side in order:
-                    took, count = turn(arguments.corpus, side, readers, cold, arguments.address)
-                    seconds[side].append(took)
-                    counts.add(count)
-                assert len(counts) == 1, f"sides read different numbers of utterances: {counts}"
-            (count,) = counts
+                for side in SIDES if number % 2 == 0 else SIDES[::-1]:
+                    told = turn(arguments.corpus, side, readers, cold, arguments.address, arguments.most)
+                    rates[side].append(told)
             for side in SIDES:
-                middle = sorted(seconds[side])[arguments.rounds // 2]
-                ratios = sorted(
-                    theirs / ours for theirs, ours in zip(seconds[side], seconds["hocket"], strict=True)
-                )
+                utterances, speech = sorted(rates[side], key=lambda one: one[1])[arguments.rounds // 2]
+                pairs = zip(rates[side], rates["hocket"], strict=True)
+                ratios = sorted(ours[1] / theirs[1] for theirs, ours in pairs)
                 ratio = f"{ratios[len(ratios) // 2]:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-                row = f"| {readers} | {'cold' if cold else 'warm'} | {side} | {count / middle:.0f} "
-                sys.stdout.write(f"{row}| {size / middle:.1f} | {ratio} |\n")
+                row = f"| {readers} | {'cold' if cold else 'warm'} | {side} | {utterances:.0f} "
+                sys.stdout.write(f"{row}| {megabytes * speech:.2f} | {speech:.0f} | {ratio} |\n")
             sys.stdout.flush()
 
 

@@ -36,6 +36,7 @@ def test_what_is_needed_last_leaves(tmp_path: Path) -> None:
     assert not shelf.worth(5, 12)
     assert not shelf.put(5, bytes(12))  # needed later than all that is there
     assert shelf.worth(6, 12)
+    assert not shelf.worth(6, 12, soon=False)  # the room is for what is kept, until it must be given
     assert shelf.put(6, bytes(12))
     assert _kept(shelf) == {1, 4, 6}
     assert cache.num_bytes == 36

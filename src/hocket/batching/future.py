@@ -26,6 +26,8 @@ class Future:
         self._plan, self.num_steps = plan, num_steps
         self.steps_ahead = plan.steps_per_epoch
         """Beyond so many steps from now nobody need look: all is needed once by then."""
+        self.steps_soon = plan.steps_per_pool
+        """Within so many steps the next pool begins."""
         # Two views of the order, each of which stands elsewhere in it, and is asked by one thread at a time.
         self._ahead = [Stream(part, plan.seed) for part in plan.parts]
         self._streams = [Stream(part, plan.seed) for part in plan.parts]

@@ -48,8 +48,12 @@ def run(
             progress(done)
     else:
         _run_apart(folder, function, jobs, todo, min(workers, len(todo)), progress)
-    for number in range(len(jobs)):
-        value = pickle.loads(_result(folder, number).read_bytes())
+    for number, job in enumerate(jobs):
+        try:
+            value = pickle.loads(_result(folder, number).read_bytes())
+        except (EOFError, pickle.UnpicklingError):  # of a try that the power went out on
+            _do(folder, _find(function), number, job)
+            value = pickle.loads(_result(folder, number).read_bytes())
         if isinstance(value, HocketError):
             _result(folder, number).unlink()
             raise value
@@ -110,7 +114,10 @@ def _do(folder: Path, work: Callable[[Any], Any], number: int, job: Any) -> None
         value = work(job)
     except HocketError as error:
         value = error
-    files.write_bytes(_result(folder, number), pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+    # Not forced onto the disk: what a power cut takes is done again.
+    temporary = folder / f".{number}.{os.getpid()}.tmp"
+    temporary.write_bytes(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+    temporary.replace(_result(folder, number))
 
 
 def _result(folder: Path, number: int) -> Path:

@@ -99,11 +99,16 @@ class BlockCache:
                 ledger(len(data))
             return True
 
-    def worth(self, shelf: Shelf, block: int, length: int) -> bool:
-        """Whether :meth:`put` would keep a block of ``length`` bytes, as things are now."""
+    def worth(self, shelf: Shelf, block: int, length: int, *, soon: bool = True) -> bool:
+        """Whether to fetch a block of ``length`` bytes now, to keep it.
+
+        Into free room always. In place of another only when it is needed ``soon``: what is fetched sooner
+        than it must be takes the room of what would have been there when it is needed (Cao, Felten,
+        Karlin & Li, "A study of integrated prefetching and caching strategies", SIGMETRICS 1995).
+        """
         if self.num_bytes + length <= self._room(shelf):
             return True
-        return bool(self._victims(shelf, block))
+        return soon and bool(self._victims(shelf, block))
 
     def drop(self, shelf: Shelf, block: int) -> None:
         """Forget a block that is not what it was."""
@@ -270,9 +275,9 @@ class Shelf:
         """See :meth:`BlockCache.put`."""
         return self._cache.put(self, block, data)
 
-    def worth(self, block: int, length: int) -> bool:
+    def worth(self, block: int, length: int, *, soon: bool = True) -> bool:
         """See :meth:`BlockCache.worth`."""
-        return self._cache.worth(self, block, length)
+        return self._cache.worth(self, block, length, soon=soon)
 
     def drop(self, block: int) -> None:
         """Forget a block that is not what it was."""

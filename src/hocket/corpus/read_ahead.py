@@ -1,8 +1,9 @@
 """Threads that read blocks before they are needed, in the order in which they will be.
 
 How many read beside each other follows from what is measured: as many as bring blocks twice as fast as
-they are needed, at the latency of nine in ten answers (Little's law). How far ahead follows from the room:
-on the disk as long as nothing has to leave that is needed sooner, in memory to half of it.
+they are needed, at the latency of nine in ten answers (Little's law). How far ahead follows from the room: to
+an epoch where the disk has room, else as far as the next pool and the latency ask for, so that what is kept
+stays as long as it can; in memory to half of it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class ReadAhead:
         self._stopped = False
         self._begun, self._num_needed = clock.monotonic(), 0
         self._full_until, self._num_not_kept = 0.0, 0
-        self.step = 0
+        self.step = self._first_step = 0
 
     def at(self, step: int) -> None:
         """Training has come to this step."""
@@ -54,7 +55,7 @@ class ReadAhead:
             self._moved.notify_all()
         if not self._readers and not self._stopped:
             self._schedule = self._future.upcoming(step)
-            self._begun = clock.monotonic()
+            self._begun, self._first_step = clock.monotonic(), step
             self._readers = [
                 Thread(target=self._run, args=(number,), name="hocket-ahead", daemon=True)
                 for number in range(self._most_readers)
@@ -88,6 +89,13 @@ class ReadAhead:
         rate = self._num_needed / max(clock.monotonic() - self._begun, 1e-6)
         return max(_FEWEST_READERS, 1 + int(2.0 * rate * latency))
 
+    @property
+    def _steps_soon(self) -> int:
+        """Steps before its use that a block must be on its way: the next pool, and two late answers."""
+        late = self._meter.latency(0.99) or 0.0
+        seconds = max(clock.monotonic() - self._begun, 1e-6)
+        return self._future.steps_soon + int(2.0 * late * (self.step - self._first_step) / seconds)
+
     def _run(self, number: int) -> None:
         while not self._stopped:
             if number >= self.readers_wanted:
@@ -118,7 +126,7 @@ class ReadAhead:
         if onto_disk and source.shelf is not None:
             if source.shelf.has(block):
                 return True
-            if not source.shelf.worth(block, length):
+            if not source.shelf.worth(block, length, soon=step <= self.step + self._steps_soon):
                 return step < self.step  # by now it is needed: whoever needs it reads it
             with source.shelf.fetching(block, 0.0) as mine:
                 if not mine:

@@ -58,6 +58,7 @@ class Future(Protocol):
 
     num_steps: int
     steps_ahead: int
+    steps_soon: int
 
     def upcoming(self, step: int) -> Iterator[tuple[int, int, int]]:
         """From the pool of ``step`` on: (first step of the pool, corpus, block)."""
