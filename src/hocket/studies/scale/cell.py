@@ -106,6 +106,8 @@ def measure(run: RunFolder, fingerprint: str, took_seconds: float) -> Measured:
     times = [float(step["time"]) - begun for step in steps]
     losses = smooth([float(step["loss"]) for step in steps])
     first = int(len(steps) * _WARM_UP)
+    while first + 2 < len(steps) and times[first + 1] - times[first] < 0.2 * times[-1] / len(steps):
+        first += 1  # to the end of what was told at once
     steady = max(times[-1] - times[first], 1e-9)
     frames = [int(step["num_frames"]) for step in steps]
     thin = max(1, -(-len(steps) // _MOST_POINTS))
