@@ -102,10 +102,12 @@ def measure(run: RunFolder, fingerprint: str, took_seconds: float) -> Measured:
         raise RunError(f"{run.root}: {len(steps)} steps tell no rate", "Give a study more --steps.")
     summary = json.loads(run.summary.read_text())
     told = list(events.read(run.events))
-    begun = float(steps[0]["time"]) - sum(steps[0]["seconds"].values())
+    begun = _begun(steps)
     times = [float(step["time"]) - begun for step in steps]
     losses = smooth([float(step["loss"]) for step in steps])
     first = int(len(steps) * _WARM_UP)
+    while first + 2 < len(steps) and times[first + 1] - times[first] < 0.2 * times[-1] / len(steps):
+        first += 1  # to the end of what was told at once
     steady = max(times[-1] - times[first], 1e-9)
     frames = [int(step["num_frames"]) for step in steps]
     thin = max(1, -(-len(steps) // _MOST_POINTS))
@@ -132,6 +134,20 @@ def measure(run: RunFolder, fingerprint: str, took_seconds: float) -> Measured:
         losses=[round(losses[place], 5) for place in kept],
         took_seconds=took_seconds,
     )
+
+
+def _begun(steps: Sequence[Event]) -> float:
+    """When the first step began: events come late, by a step or at the end of a round.
+
+    Where workers take steps together, what rank 0 spent until the end of a step lies before its event.
+    """
+    if "by_worker" in steps[0]:
+        return float(steps[0]["time"]) - sum(steps[0]["seconds"].values())
+    spent, starts = 0.0, []
+    for step in steps:
+        spent += sum(step["seconds"].values())
+        starts.append(float(step["time"]) - spent)
+    return min(starts)
 
 
 def smooth(losses: Sequence[float]) -> list[float]:
