@@ -124,9 +124,12 @@ class ReadAhead:
         length = int(source.places.block_length[block])
         onto_disk = source.shelf is not None and not self._disk_is_full()
         if onto_disk and source.shelf is not None:
+            soon = step <= self.step + self._steps_soon
+            if not soon and not source.shelf.worth(block, length, soon=False):
+                return False  # also where it is kept: it may have to leave before it is needed
             if source.shelf.has(block):
                 return True
-            if not source.shelf.worth(block, length, soon=step <= self.step + self._steps_soon):
+            if not source.shelf.worth(block, length):
                 return step < self.step  # by now it is needed: whoever needs it reads it
             with source.shelf.fetching(block, 0.0) as mine:
                 if not mine:
