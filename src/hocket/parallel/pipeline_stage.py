@@ -198,7 +198,7 @@ class Stage:
         if run.edge is None:
             return
         given = None if self.is_last else [gradient_KRTD]
-        torch.autograd.backward([run.edge], given)  # type: ignore[arg-type]
+        torch.autograd.backward([run.edge], given)
         if run.handed is not None and run.handed.requires_grad:
             assert run.handed.grad is not None
             self._to_before.send(run.handed.grad)
