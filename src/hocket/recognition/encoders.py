@@ -65,6 +65,8 @@ class TorchEncoder:
 
     def split(self, ranks: Communicator) -> None:
         """From now on share the frames of every micro-batch with ``ranks``, which encode the same ones."""
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)  # nccl works on the current one
         split_sequence(self._model, ranks)
 
 
