@@ -35,6 +35,10 @@ from hocket.model.sharding import blocks
 from hocket.parallel.gradients import Rounded, Tell
 
 
+# torch 2.13 calls it by another name.
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
+
 def shard(model: nn.Module, mesh: DeviceMesh, places: Mapping[str, Place]) -> dict[str, Place]:
     """Shard ``model`` in place over a one-dimensional ``mesh``; what of each parameter is then held here.
 
@@ -258,9 +262,9 @@ class _Scatter:
         if self.leaves_out:
             input_tensor.zero_()
         if self.rounded is None:
-            return dist.reduce_scatter_tensor(output_tensor, input_tensor, group=group, async_op=async_op)
+            return _reduce_scatter(output_tensor, input_tensor, group=group, async_op=async_op)
         whole = self.rounded(input_tensor)
         self.integers = whole.new_empty(output_tensor.shape)
-        dist.reduce_scatter_tensor(self.integers, whole, group=group)
+        _reduce_scatter(self.integers, whole, group=group)
         output_tensor.copy_(self.integers)
         return None

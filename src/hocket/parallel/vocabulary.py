@@ -138,7 +138,7 @@ class _EmissionCTC(torch.autograd.Function):
             x_TRK = emissions_RTK.detach().transpose(0, 1).requires_grad_()
             losses_R = F.ctc_loss(x_TRK, places_RU, lens_R, token_lens_R, blank, reduction="none")
         if ctx.needs_input_grad[0]:
-            (grad_TRK,) = torch.autograd.grad(losses_R.sum(), x_TRK)
+            (grad_TRK,) = torch.autograd.grad(losses_R, x_TRK, torch.ones_like(losses_R))
             valid_RT1 = valid_frames(lens_R, emissions_RTK.shape[1])[..., None]
             ctx.save_for_backward(grad_TRK.transpose(0, 1) - emissions_RTK.exp() * valid_RT1)
         return losses_R.detach()
