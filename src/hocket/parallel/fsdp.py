@@ -34,7 +34,6 @@ from hocket.core.protocols import GradBucket
 from hocket.model.sharding import blocks
 from hocket.parallel.gradients import Rounded, Tell
 
-
 # torch 2.13 calls it by another name.
 _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
