@@ -10,9 +10,16 @@ from processes import run_processes
 OF_TWO = {
     "dp_shard": (Layout(dp_shard=2), {}),
     "tp": (Layout(tp=2), {}),
+    "sp": (Layout(sp=2), {}),
+    "sp, all blocks recomputed": (Layout(sp=2, recompute="all"), {}),
+    "sp, a limited context": (Layout(sp=2), {"left_context": 5, "right_context": 2}),
     "dp_shard, some blocks recomputed": (Layout(dp_shard=2, recompute=1), {}),
     "tp, all blocks recomputed": (Layout(tp=2, recompute="all"), {}),
     "tp, an imported model": (Layout(tp=2), {"conv_norm": "frozen_batch_norm", "scale_input": True}),
+    "pp, all at once": (Layout(pp=2, schedule="gpipe"), {"num_layers": 3}),
+    "pp, alternating": (Layout(pp=2), {"num_layers": 3}),
+    "pp, two stages each": (Layout(pp=2, schedule="interleaved"), {"num_layers": 3}),
+    "pp, recomputed": (Layout(pp=2, recompute="all"), {}),
     "dp_shard, some of it frozen": (Layout(dp_shard=2), {"attention_bias": False}),
 }
 
@@ -52,6 +59,6 @@ def test_every_layout_of_four_processes(layout: str, four: dict[str, list[Course
 def test_exact_sums_over_shards_are_those_of_one_process() -> None:
     how = {"exact": True, "dtype": torch.float32}
     alone = course(Layout(), **how)  # type: ignore[arg-type]
-    for layout in (Layout(dp_shard=2), Layout(dp_replicate=2)):
+    for layout in (Layout(dp_shard=2), Layout(dp_replicate=2), Layout(pp=2, schedule="interleaved")):
         ranks = run_processes(2, courses, [(layout, how)])
         compare([found[0] for found in ranks], alone, tolerance=0.0)

@@ -13,12 +13,15 @@ from hocket.core.layout import AXES, Layout
 from hocket.core.protocols import Replica
 from hocket.parallel.fsdp import ShardedGradients, shard
 from hocket.parallel.gradients import Gradients, SummedGradients, WholeGradients
+from hocket.parallel.pipeline import CHUNKS, PipelineReplica, balanced, check_learning, cut
+from hocket.parallel.pipeline_lines import TorchLines
 from hocket.parallel.precision import Precision
 from hocket.parallel.recompute import Recomputing
+from hocket.parallel.sequence import split_sequence
 from hocket.parallel.tensor import split_tensor
 from hocket.parallel.whole import Share, WholeReplica
 
-SPLIT_HERE = ("dp_replicate", "dp_shard", "tp")
+SPLIT_HERE = ("pp", "dp_replicate", "dp_shard", "sp", "tp")
 """Axes that can be split."""
 
 
@@ -48,14 +51,20 @@ def apply(
 
     # Tensor: every rank keeps its columns, rows, heads and channels. Places tell what of each is here.
     places = split_tensor(model, mesh.along("tp") if mesh and layout.tp > 1 else Alone())
-    # Sequence: split_sequence(model, mesh.along("sp")). Each rank's gradient is then the part of its own
-    # frames: SummedGradients below adds them up over the axis.
+    # Sequence: every rank computes its part of the frames, and its gradient is the share of those:
+    # SummedGradients below adds the shares up over the axis.
+    if mesh and layout.sp > 1:
+        split_sequence(model, mesh.along("sp"))
+    # Pipeline, first half: this rank keeps its stages alone; names stay those of the whole model.
+    stages: list[range] = []
+    if mesh and layout.pp > 1:
+        stages = balanced(model, layout.pp * CHUNKS[layout.schedule])
+        check_learning(model, stages, layout.pp)
+        cut(model, stages, layout.pp, mesh.coordinate("pp"))
     # Recompute: a block as it is by now, collectives and all, is run again.
     recomputing = Recomputing(model, layout.recompute)
     # Compile: nothing; see docs/layouts.md.
     model.to(device)
-    # Pipeline, first half: cut the model, so that this rank keeps its stages only (names stay those of
-    # the whole model, and `places` is left with what is still here).
     copied = [name for name, _ in model.named_parameters() if name not in places] if places else []
     # FSDP2: every rank keeps its slice of what is left.
     gradients: Gradients
@@ -68,8 +77,6 @@ def apply(
         gradients = SummedGradients(gradients, mesh.along("sp"))
     if mesh:
         _count_once(gradients, copied, mesh)
-    # Pipeline, second half: if layout.pp > 1, return PipelineReplica(model, gradients, ...), which runs
-    # layout.schedule over mesh.along("pp").
     share = Share(
         places=places,
         inside=mesh.inside if mesh else Alone(),
@@ -77,6 +84,20 @@ def apply(
         needs_equal_slots=layout.dp_shard > 1,
         recomputing=recomputing,
     )
+    # Pipeline, second half: the stages run micro-batches in the order of the schedule.
+    if mesh and stages:
+        lines = TorchLines(mesh.device_mesh.get_group("pp"), len(stages), device)
+        return PipelineReplica(
+            model,
+            stages,
+            mesh.along("pp"),
+            lines,
+            device,
+            schedule=layout.schedule,
+            precision=precision,
+            gradients=gradients,
+            share=share,
+        )
     return WholeReplica(model, device, precision=precision, gradients=gradients, share=share)
 
 

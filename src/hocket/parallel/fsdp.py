@@ -41,8 +41,8 @@ _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_sc
 def shard(model: nn.Module, mesh: DeviceMesh, places: Mapping[str, Place]) -> dict[str, Place]:
     """Shard ``model`` in place over a one-dimensional ``mesh``; what of each parameter is then held here.
 
-    ``places`` is what was held before, where that is not all. The model must be run through ``loss`` or
-    ``evaluate``.
+    ``places`` is what was held before, where that is not all. The model must be run by pieces, as
+    ``loss`` and ``evaluate`` do.
     """
     whole = {name: places.get(name) or Place.whole(tensor) for name, tensor in model.named_parameters()}
     buffers = {name: place for name, place in places.items() if name not in whole}
@@ -54,7 +54,7 @@ def shard(model: nn.Module, mesh: DeviceMesh, places: Mapping[str, Place]) -> di
     for before, after in pairwise(units):
         before.set_modules_to_forward_prefetch([after])  # type: ignore[operator]
         after.set_modules_to_backward_prefetch([before])  # type: ignore[operator]
-    for entry in ("loss", "evaluate"):
+    for entry in ("run_pieces", "evaluate_pieces"):
         register_fsdp_forward_method(model, entry)
     rank, num_ranks = mesh.get_local_rank(), mesh.size()
     return buffers | {

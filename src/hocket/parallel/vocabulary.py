@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hocket.comms.communicator import Communicator
+from hocket.model.ctc_long import is_long, long_ctc_losses
 from hocket.model.frames import valid_frames
+from hocket.model.time import TimePart, WholeTime
 
 
 class SplitVocabulary:
@@ -37,10 +39,18 @@ class SplitVocabulary:
         return y_RTV
 
     def losses(
-        self, log_probs_RTV: Tensor, lens_R: Tensor, tokens_RU: Tensor, token_lens_R: Tensor
+        self,
+        log_probs_RTV: Tensor,
+        lens_R: Tensor,
+        tokens_RU: Tensor,
+        token_lens_R: Tensor,
+        part: TimePart | None = None,
     ) -> Tensor:
         """CTC loss of each row (R) in nats, the same on all ranks."""
         emissions_RTK = self.emissions(log_probs_RTV, tokens_RU)
+        part = part or WholeTime(log_probs_RTV.shape[1])
+        if is_long(tokens_RU, part):
+            return long_ctc_losses(emissions_RTK, lens_R, places_of(tokens_RU), token_lens_R, part)
         losses_R: Tensor = _EmissionCTC.apply(  # type: ignore[no-untyped-call]
             emissions_RTK, lens_R, places_of(tokens_RU), token_lens_R
         )
@@ -56,13 +66,14 @@ class SplitVocabulary:
         emissions_RTK: Tensor = _Gathered.apply(torch.cat((own_RTU, blank_RT1), 2), self._ranks)  # type: ignore[no-untyped-call]
         return emissions_RTK
 
-    def divergence(self, log_probs_RTV: Tensor, lens_R: Tensor) -> Tensor:
+    def divergence(self, log_probs_RTV: Tensor, lens_R: Tensor, part: TimePart | None = None) -> Tensor:
         """See :func:`hocket.model.ctc.divergence`; each rank adds up its own tokens first."""
+        part = part or WholeTime(log_probs_RTV.shape[1])
         swapped_RTV = log_probs_RTV.detach().roll(len(lens_R) // 2, 0)
         apart_RT = F.kl_div(log_probs_RTV, swapped_RTV, reduction="none", log_target=True).sum(-1)
-        own = 0.5 * (apart_RT * valid_frames(lens_R, apart_RT.shape[1])).sum()
+        own = 0.5 * (apart_RT * valid_frames(lens_R - part.span.first, apart_RT.shape[1])).sum()
         whole: Tensor = _Gathered.apply(own, self._ranks)  # type: ignore[no-untyped-call]
-        return whole
+        return part.add_up(whole)
 
     def best(self, logits_RTV: Tensor) -> Tensor:
         """The likeliest token (R, T) of all; of equal ones the one with the smallest id."""
@@ -137,8 +148,9 @@ class _EmissionCTC(torch.autograd.Function):
         with torch.enable_grad():
             x_TRK = emissions_RTK.detach().transpose(0, 1).requires_grad_()
             losses_R = F.ctc_loss(x_TRK, places_RU, lens_R, token_lens_R, blank, reduction="none")
+            total = losses_R.sum()
         if ctx.needs_input_grad[0]:
-            (grad_TRK,) = torch.autograd.grad(losses_R, x_TRK, torch.ones_like(losses_R))
+            (grad_TRK,) = torch.autograd.grad(total, x_TRK)
             valid_RT1 = valid_frames(lens_R, emissions_RTK.shape[1])[..., None]
             ctx.save_for_backward(grad_TRK.transpose(0, 1) - emissions_RTK.exp() * valid_RT1)
         return losses_R.detach()
