@@ -16,7 +16,7 @@ checkpoints see rows of the parameters and no mesh.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -33,6 +33,9 @@ from hocket.core.held import Place
 from hocket.core.protocols import GradBucket
 from hocket.model.sharding import blocks
 from hocket.parallel.gradients import Rounded, Tell
+
+# torch 2.13 calls it by another name.
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
 
 def shard(model: nn.Module, mesh: DeviceMesh, places: Mapping[str, Place]) -> dict[str, Place]:
@@ -79,8 +82,7 @@ class ShardedGradients:
         self._units: list[_Unit] = []
         self.buckets: list[GradBucket] = []
         for name in [*reversed([name for name in found if name]), ""]:
-            inner = [each for each in found if each != name and each.startswith(f"{name}." if name else "")]
-            unit = _Unit(name, found[name], inner, copied)
+            unit = _Unit(name, found[name], copied)
             if unit.slices:
                 found[name].set_all_reduce_hook(self._reduced(len(self._units)))
                 self._units.append(unit)
@@ -168,7 +170,7 @@ class _Slices:
 class _Unit:
     """A module that is gathered as one, and the buckets of its trained parameters."""
 
-    def __init__(self, name: str, module: FSDPModule, inner: Sequence[str], copied: Collection[str]) -> None:
+    def __init__(self, name: str, module: FSDPModule, copied: Collection[str]) -> None:
         assert isinstance(module, nn.Module)
         self.scatter = _Scatter()
         module.set_custom_reduce_scatter(self.scatter)  # type: ignore[arg-type]
@@ -176,13 +178,12 @@ class _Unit:
         module.set_force_sum_reduction_for_comms(True)
         padded = 0
         found: tuple[list[tuple[str, DTensor, int]], ...] = ([], [])
-        for own, parameter in module.named_parameters():
-            full = f"{name}.{own}" if name else own
-            if not parameter.requires_grad or any(full.startswith(f"{each}.") for each in inner):
-                continue
-            assert isinstance(parameter, DTensor)
-            found[full in copied].append((full, parameter, padded))
-            padded += -(-parameter.shape[0] // parameter.device_mesh.size()) * prod(parameter.shape[1:])
+        for full, parameter in _gathered_with(module, f"{name}." if name else ""):
+            if parameter.requires_grad:
+                assert isinstance(parameter, DTensor)
+                found[full in copied].append((full, parameter, padded))
+                padded += -(-parameter.shape[0] // parameter.device_mesh.size()) * prod(parameter.shape[1:])
+        self._checked = False
         self.slices = [_lay_out(some) for some in found if some]
 
     def clear(self) -> None:
@@ -202,6 +203,20 @@ class _Unit:
             for piece in each.slices:
                 source = summed[piece.padded_start : piece.padded_start + piece.size]
                 each.bucket.integers[piece.start : piece.start + piece.size].copy_(source)
+            if not self._checked and not torch.equal(
+                each.bucket.flat, each.bucket.integers.to(each.bucket.flat)
+            ):
+                raise RuntimeError("FSDP2 lays out a unit's parameters in another order than is known here")
+        self._checked = True
+
+
+def _gathered_with(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters that are gathered and summed with ``module``, in FSDP2's order: children first."""
+    for name, child in module.named_children():
+        if not isinstance(child, FSDPModule):
+            yield from _gathered_with(child, f"{prefix}{name}.")
+    for name, parameter in module.named_parameters(recurse=False):
+        yield prefix + name, parameter
 
 
 def _lay_out(found: Sequence[tuple[str, DTensor, int]]) -> _Slices:
@@ -258,9 +273,9 @@ class _Scatter:
         if self.leaves_out:
             input_tensor.zero_()
         if self.rounded is None:
-            return dist.reduce_scatter_tensor(output_tensor, input_tensor, group=group, async_op=async_op)
+            return _reduce_scatter(output_tensor, input_tensor, group=group, async_op=async_op)
         whole = self.rounded(input_tensor)
         self.integers = whole.new_empty(output_tensor.shape)
-        dist.reduce_scatter_tensor(self.integers, whole, group=group)
+        _reduce_scatter(self.integers, whole, group=group)
         output_tensor.copy_(self.integers)
         return None
