@@ -7,6 +7,9 @@ from hocket.core.layout import Layout
 from layouts import Course, compare, course, courses, of_four
 from processes import run_processes
 
+pytestmark = pytest.mark.timeout(900)
+"""On a machine with nothing else to do it is a matter of seconds."""
+
 OF_TWO = {
     "dp_shard": (Layout(dp_shard=2), {}),
     "tp": (Layout(tp=2), {}),
@@ -26,7 +29,7 @@ OF_TWO = {
 
 @pytest.fixture(scope="module")
 def of_two() -> dict[str, list[Course]]:
-    ranks = run_processes(2, courses, list(OF_TWO.values()))
+    ranks = run_processes(2, courses, list(OF_TWO.values()), seconds=900.0)
     return {name: [found[number] for found in ranks] for number, name in enumerate(OF_TWO)}
 
 
@@ -47,7 +50,7 @@ def test_the_steps_are_clipped_and_something_is_learnt(alone: Course) -> None:
 
 @pytest.fixture(scope="module")
 def four() -> dict[str, list[Course]]:
-    ranks = run_processes(4, courses, [(layout, {}) for layout in of_four()])
+    ranks = run_processes(4, courses, [(layout, {}) for layout in of_four()], seconds=900.0)
     return {str(layout): [found[number] for found in ranks] for number, layout in enumerate(of_four())}
 
 

@@ -38,6 +38,7 @@ def steps(run: Path) -> list[tuple[float, float, int]]:
     ]
 
 
+@pytest.mark.timeout(900)
 def test_a_run_goes_on_under_other_layouts(write_recipe: Callable[..., Path], tmp_path: Path) -> None:
     alone, moved = tmp_path / "alone", tmp_path / "moved"
     recipe = write_recipe(steps=STEPS[-1], **SETTINGS)

@@ -289,7 +289,7 @@ def _settle_cost(
 def _last_checkpoint(folder: RunFolder, mesh: Mesh) -> Path | None:
     """The newest checkpoint, as the leader sees it; None when there is none yet."""
     found = checkpoint_store.whole_checkpoints(folder.checkpoints) if mesh.world.rank == 0 else []
-    device = torch.device(mesh.device_mesh.device_type)
+    device = mesh.device
     step = torch.tensor([checkpoint_store.step_of(found[-1]) if found else -1], device=device)
     mesh.world.broadcast(step, 0)
     number = int(step)
