@@ -142,8 +142,9 @@ def _begun(steps: Sequence[Event]) -> float:
     Where workers take steps together, what rank 0 spent until the end of a step lies before its event.
     """
     if "by_worker" in steps[0]:
-        return float(steps[0]["time"]) - sum(steps[0]["seconds"].values())
-    spent, starts = 0.0, []
+        return float(steps[0]["time"] - sum(steps[0]["seconds"].values()))
+    spent = 0.0
+    starts: list[float] = []
     for step in steps:
         spent += sum(step["seconds"].values())
         starts.append(float(step["time"]) - spent)
