@@ -69,6 +69,7 @@ def _tiles(info: RunInfo) -> list[tuple[str, str]]:
         ("seconds of speech per second", _said(info.audio_per_second, number)),
         ("workers", _said(info.workers, str)),
         ("precision", info.precision),
+        ("allocator", info.allocator),
         ("of the machine's matrix rate", _said(info.matrix_share, percent)),
         ("padding", _said(info.padding, percent)),
         ("slowest rank over mean", _said(info.imbalance, "{:.3f}".format)),
