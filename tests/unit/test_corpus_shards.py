@@ -183,6 +183,10 @@ def test_shards_of_another_index_are_refused(folders: tuple[Path, Path], tmp_pat
     for name in ("places.arrow", "blocks.arrow"):
         shutil.copy(folders[1] / "train" / name, plain / "train" / name)
     assert CorpusIndex.open(plain, "train").places is not None
+    (plain / "train" / "blocks.arrow").unlink()
+    with pytest.raises(CorpusError, match=r"blocks\.arrow: it is not there"):
+        CorpusIndex.open(plain, "train")
+    shutil.copy(folders[1] / "train" / "blocks.arrow", plain / "train")
     shutil.copy(tmp_path / "other" / "train" / "index.arrow", plain / "train" / "index.arrow")
     with pytest.raises(CorpusError, match="another corpus than the index"):
         CorpusIndex.open(plain, "train")

@@ -201,7 +201,7 @@ class CorpusIndex:
         value = {name: self._column(name)[row].as_py() for name in SCHEMA if name != "token_ids"}
         audio, start, member = self.folder / value["audio"], value["start"], None
         if self.places is not None:
-            audio, member, start = self.places.find_in(self.folder, self.split, int(row))
+            audio, member, start = self.places.find_in(self.folder, int(row))
         return Utterance(
             id=value["id"],
             audio=audio,
