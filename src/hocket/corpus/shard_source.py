@@ -21,7 +21,6 @@ from hocket.corpus.storage_meter import Meter
 from hocket.corpus.stores import open_store
 
 _CORPUS_FILE = "corpus.json"
-_ASK_SECONDS = 60.0
 
 
 class StorageSettings(Section):
@@ -194,11 +193,16 @@ class ShardSource:
     def _same_shards(self) -> None:
         """A store that has a ``corpus.json`` says in it which shards it has."""
         store, split = self.fetcher.store, self.index.split
-        try:
-            told = json.loads(store.whole(_CORPUS_FILE).result(_ASK_SECONDS))
-            there = told["shards"][split]["fingerprint"]
-        except Exception:
+        told = self.fetcher.small_file(_CORPUS_FILE)
+        if told is None:
             return  # the checksum of each recording is looked at anyway
+        try:
+            there = json.loads(told)["shards"][split]["fingerprint"]
+        except (ValueError, LookupError, TypeError):
+            raise CorpusError(
+                f"{store.address}: {_CORPUS_FILE} there tells of no shards of {split}",
+                "Put the folder there that hocket prepare --shards wrote.",
+            ) from None
         if there != self.places.fingerprint:
             raise CorpusError(
                 f"{store.address}: the shards of {split} there are others than those of {self.index.folder}",

@@ -116,13 +116,17 @@ class Storage:
         if self._ahead is not None:
             self._ahead.at(step)
 
-    def close(self) -> None:
-        """End the reading ahead, and whoever waits for a store; what is on the disk stays."""
+    def stop(self) -> None:
+        """Begin nothing more: who waits for a store, or reads from it later, has a :class:`CorpusError`."""
         if self._ahead is not None:
             self._ahead.stop()
         for source in self._sources:
             if source is not None:
                 source.fetcher.stop()
+
+    def close(self) -> None:
+        """End the reading ahead, and whoever waits for a store; what is on the disk stays."""
+        self.stop()
         if self._ahead is not None:
             self._ahead.join()
         for source in self._sources:

@@ -159,6 +159,7 @@ class _Worker:
                 self._compute(item, waited)
             elif item.kind == "end":
                 self._strategy.close()
+                self._loader.close()
                 self._heartbeat.close()
                 return
             else:
