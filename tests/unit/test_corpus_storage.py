@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +180,24 @@ def test_faults_that_stay_are_named(
         _course(folders[1], settings, far.address)
 
 
+def test_who_leaves_does_not_wait_for_a_silent_store(
+    folders: tuple[Path, Path], far: FaultyServer, tmp_path: Path
+) -> None:
+    far.fault = lambda path, number: "hang"
+    index = CorpusIndex.open(folders[1], "train")
+    settings = _settings(tmp_path, timeout_seconds=600.0, give_up_seconds=600.0)
+    storage = Storage.open([(index, far.address)], settings)
+    loader, plan = _loader(index, storage)
+    batch = plan.global_batch(0)
+    loading = loader.prefetch([(batch.micro_batches, 0, 0)])
+    while far.num_requests == 0:
+        pass
+    leaving = threading.Thread(target=lambda: (loading.close(), loader.close()), daemon=True)
+    leaving.start()
+    leaving.join(60)
+    assert not leaving.is_alive()
+
+
 def test_a_flipped_byte_costs_its_utterance_and_is_named(
     folders: tuple[Path, Path], far: FaultyServer, tmp_path: Path, expected: list[MicroBatch]
 ) -> None:
@@ -232,6 +254,9 @@ def test_other_shards_and_no_shards_are_refused_at_once(
     (far.folder / "corpus.json").write_text(told.replace(shards.places.fingerprint, "0" * 16))
     with pytest.raises(CorpusError, match="the shards of train there are others"):
         Storage.open([(shards, far.address)], _settings(tmp_path))
+    (far.folder / "corpus.json").write_text("{}")
+    with pytest.raises(CorpusError, match="tells of no shards of train"):
+        Storage.open([(shards, far.address)], _settings(tmp_path))
     with pytest.raises(CorpusError, match=r"FileNotFoundError"):
         _course(folders[1], _settings(tmp_path), far.address + "/elsewhere")
     with pytest.raises(UsageError, match="no such kind of store"):
@@ -255,6 +280,19 @@ def test_a_full_disk_costs_the_cache_alone(
     assert counts.disk_bytes == 0
 
 
+def test_blocks_are_not_kept_in_the_folder_of_somebody_else(
+    folders: tuple[Path, Path], far: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, own = CorpusIndex.open(folders[1], "train"), os.getuid()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    storage = Storage.open([(index, far.address)], StorageSettings())
+    assert storage is not None and (tmp_path / f"hocket-cache-{own}" / "ledger").is_file()
+    storage.close()
+    monkeypatch.setattr(os, "getuid", lambda: own + 1)
+    with pytest.raises(CorpusError, match=rf"hocket-cache-{own + 1}: it belongs to somebody else"):
+        Storage.open([(index, far.address)], StorageSettings())
+
+
 def test_a_damaged_block_on_the_disk_is_fetched_again(
     folders: tuple[Path, Path], far: FaultyServer, tmp_path: Path, expected: list[MicroBatch]
 ) -> None:
@@ -266,10 +304,14 @@ def test_a_damaged_block_on_the_disk_is_fetched_again(
         data[10] ^= 1
         path.write_bytes(data)
     blocks[3].write_bytes(blocks[3].read_bytes()[:-5])
+    blocks[4].unlink()
+    blocks[4].mkdir()  # what cannot be read at all
     found, counts = _course(folders[1], _settings(tmp_path), far.address)
     assert _same(found, expected)
-    assert counts.damaged == 4
+    assert counts.damaged >= 5
     assert counts.store_bytes > 0
+    blocks[4].rmdir()
+    _course(folders[1], _settings(tmp_path), far.address)
     again, counts = _course(folders[1], _settings(tmp_path), far.address)
     assert _same(again, expected)
     assert counts.fetched_bytes == 0

@@ -139,7 +139,7 @@ class Storage:
     def _open_cache(self) -> BlockCache | None:
         if self._settings.cache_gb == 0 or not any(s is not None and s.remote for s in self._sources):
             return None
-        folder = self._settings.cache or Path(tempfile.gettempdir()) / f"hocket-cache-{os.getuid()}"
+        folder = self._settings.cache or _own_folder()
         try:
             cache = BlockCache(folder, int(self._settings.cache_gb * 1e9))
             for number, source in enumerate(self._sources):
@@ -169,6 +169,18 @@ class Storage:
             return future.next_use(corpus, blocks, int(self._now()))
 
         return uses
+
+
+def _own_folder() -> Path:
+    """Where blocks are kept when nobody says where: a place in which others can make folders, too."""
+    folder = Path(tempfile.gettempdir()) / f"hocket-cache-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise CorpusError(
+            f"{folder}: it belongs to somebody else, and cannot hold blocks of shards",
+            "Name another folder with loading.storage.cache, or set loading.storage.cache_gb to 0.",
+        )
+    return folder
 
 
 def read_utterance(
