@@ -24,14 +24,16 @@ from hocket.core.cost import CostModel
 from hocket.core.errors import CorpusError, UsageError
 from hocket.core.work import MicroBatch
 from hocket.corpus.augment import AugmentSettings, NoiseSettings
+from hocket.corpus.block_memory import BlockMemory
 from hocket.corpus.features import FeatureSettings
 from hocket.corpus.index import CorpusIndex
 from hocket.corpus.loading import Loader, LoadingSettings
 from hocket.corpus.prepare import PrepareSettings, prepare
-from hocket.corpus.shard_source import StorageSettings
+from hocket.corpus.shard_source import Held, StorageSettings
 from hocket.corpus.storage import Storage
 from hocket.corpus.storage_meter import Counts
 from hocket.corpus.tokens import Tokens
+from hocket.studies.storage import read_pass
 
 SETTINGS = PrepareSettings(dev_fraction=0, block_size=4, shards=True, shard_mb=0.4, workers=1)
 STEPS = 12
@@ -121,8 +123,11 @@ def test_audio_is_the_same_from_everywhere(
     near, counts = _course(folders[1], _settings(tmp_path))
     assert _same(near, expected)
     assert counts.disk_bytes == 0 and counts.damaged == 0
+    needed = counts.needed_bytes
     cold, counts = _course(folders[1], _settings(tmp_path), far.address)
     assert _same(cold, expected)
+    assert counts.needed_bytes == needed > 0
+    assert counts.hit_rate == 1.0 - counts.store_bytes / needed
     size = sum(path.stat().st_size for path in (folders[1] / "train" / "shar").glob("*.tar"))
     assert 0 < counts.fetched_bytes - counts.hedged_bytes <= size  # a second epoch comes from the disk
     before = far.num_bytes
@@ -133,6 +138,59 @@ def test_audio_is_the_same_from_everywhere(
     uncached, counts = _course(folders[1], _settings(tmp_path, cache_gb=0), far.address)
     assert _same(uncached, expected)
     assert counts.disk_bytes == 0
+
+
+def test_a_pass_over_a_store_counts_what_was_decoded(
+    folders: tuple[Path, Path], far: FaultyServer, tmp_path: Path
+) -> None:
+    index = CorpusIndex.open(folders[1], "train")
+    assert index.places is not None
+    size = int(index.places.size.sum())
+    whole = read_pass(index, far.address, _settings(tmp_path))
+    assert (whole.utterances, whole.needed_bytes) == (len(index), size)
+    assert whole.megabytes_per_second == size / whole.seconds / 1e6
+    halves = [read_pass(index, far.address, _settings(tmp_path), part=(number, 2)) for number in range(2)]
+    assert sum(half.utterances for half in halves) == len(index)
+    assert sum(half.needed_bytes for half in halves) == size  # though each reads whole blocks
+
+
+def test_blocks_in_memory_are_counted_when_they_are_first_asked_for(folders: tuple[Path, Path]) -> None:
+    index = CorpusIndex.open(folders[1], "train")
+    assert index.places is not None
+    memory = BlockMemory(1 << 20)
+
+    def held(block: int) -> Held:
+        assert index.places is not None
+        stretch = index.places.stretch(block, index.block_starts)
+        return Held(stretch, memoryview(bytes(stretch.length)))
+
+    memory.read_ahead((0, 0), lambda: held(0), lambda _: True)
+    assert (memory.num_asked, memory.ahead_bytes > 0) == (0, True)
+    assert [memory.get((0, number), partial(held, number))[1] for number in (0, 0, 1, 1)] == [
+        *(True, True),
+        *(False, True),
+    ]
+    assert (memory.num_asked, memory.ahead_bytes) == (2, 0)
+
+    begun, asked = threading.Event(), threading.Event()
+
+    def slow() -> Held:
+        begun.set()
+        assert asked.wait(60)
+        return held(2)
+
+    reader = threading.Thread(target=memory.read_ahead, args=((0, 2), slow, lambda _: False))
+    reader.start()
+    assert begun.wait(60)
+    waiting = threading.Thread(target=memory.get, args=((0, 2), partial(held, 2)))
+    waiting.start()
+    while memory.num_asked < 3:
+        pass
+    asked.set()
+    for thread in (reader, waiting):
+        thread.join(60)
+    assert (0, 2) in memory  # somebody waited for it
+    assert memory.ahead_bytes == 0
 
 
 def test_babble_and_validation_read_through_the_store(

@@ -97,16 +97,16 @@ class Storage:
             if kept is None and (self._future is not None or not source.remote):
                 kept = source.recording_alone(row)
             if kept is not None:
-                self.meter.add(wait_seconds=clock.monotonic() - begun)
+                self.meter.add(needed_bytes=len(kept), wait_seconds=clock.monotonic() - begun)
                 return kept
         held, was_here = self._memory.get(key, partial(source.block, key[1]))
         size = int(source.places.size[row])
         if was_here:
-            self.meter.add(memory_bytes=size)
+            self.meter.add(needed_bytes=size, memory_bytes=size)
         else:
-            self.meter.add(wait_seconds=clock.monotonic() - begun)
-            if self._ahead is not None:
-                self._ahead.needed()
+            self.meter.add(needed_bytes=size, wait_seconds=clock.monotonic() - begun)
+        if self._ahead is not None:
+            self._ahead.look()
         if row in held.bad:
             raise source.damaged(row)
         return source.places.within(held.stretch, held.data, row)

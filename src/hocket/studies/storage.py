@@ -33,6 +33,8 @@ class PassReport:
     utterances: int
     seconds: float
     audio_seconds: float
+    needed_bytes: int
+    """Of the recordings that were decoded."""
     store_bytes: int
     disk_bytes: int
     fetched_bytes: int
@@ -56,7 +58,7 @@ class PassReport:
     @property
     def megabytes_per_second(self) -> float:
         """Of the recordings."""
-        return (self.store_bytes + self.disk_bytes) / self.seconds / 1e6
+        return self.needed_bytes / self.seconds / 1e6
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ def measure(
     index = CorpusIndex.open(corpus, split)
     settings = settings or StorageSettings()
     passes: dict[str, PassReport] = {}
+    if settings.cache is not None:
+        settings.cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="hocket-bench-", dir=settings.cache) as folder:
         own = settings.model_copy(update={"cache": Path(folder)})
         passes["cold"] = read_pass(index, store, own, seconds=seconds)
@@ -149,6 +153,7 @@ def read_pass(
         utterances=count,
         seconds=took,
         audio_seconds=samples / SAMPLE_RATE,
+        needed_bytes=total.needed_bytes,
         store_bytes=total.store_bytes,
         disk_bytes=total.disk_bytes,
         fetched_bytes=total.fetched_bytes,
