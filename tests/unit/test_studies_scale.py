@@ -15,7 +15,8 @@ import pytest
 from hocket.core.errors import RecipeError, UsageError
 from hocket.reports.scale import Cell, Study, page
 from hocket.reports.scale.facts import Measured
-from hocket.studies.scale import derived
+from hocket.studies.scale import cell, derived
+from hocket.studies.scale import study as studies
 from hocket.studies.scale.cell import Scored, smooth
 from hocket.studies.scale.derived import Finished
 from hocket.studies.scale.estimate import Pace, bytes_of, expected_seconds, pace_of
@@ -273,6 +274,16 @@ def test_the_page_is_whole_and_needs_nothing_else(write_recipe: Callable[..., Pa
         assert title in text
     assert re.search(r"takes [\d.e-]+ s at the link's rate", html.unescape(text))  # the bound
     assert page(study_of(write_recipe, cells=(), parity=(), target_loss=None))  # a study that just began
+
+
+def test_a_cell_is_known_under_any_name(write_recipe: Callable[..., Path], tmp_path: Path) -> None:
+    asked = checked({"grids": [{"strategies": ["all_reduce"], "workers": [1], "score": False}]})
+    recipe, out = write_recipe(), tmp_path / "out"
+    (point,) = expand(recipe, asked).points
+    there = out / "cells" / f"as-others-call-it-{point.fingerprint[:10]}"
+    cell.write(there, measured(point))
+    (planned,) = studies.plan(recipe, out, asked).cells
+    assert (planned.folder, planned.done, planned.expected_seconds) == (there, True, 0.0)
 
 
 def test_expected_times_follow_work_and_links(write_recipe: Callable[..., Path]) -> None:

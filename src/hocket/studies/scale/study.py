@@ -21,7 +21,7 @@ from hocket.reports.scale import Study, page
 from hocket.studies.scale import cell, derived, running
 from hocket.studies.scale.derived import Finished
 from hocket.studies.scale.estimate import expected_seconds, pace_of
-from hocket.studies.scale.grid import Grid, Point, expand
+from hocket.studies.scale.grid import SHOWN, Grid, Point, expand
 from hocket.studies.scale.settings import StudySettings
 
 EXIT_INTERRUPTED = 130
@@ -226,7 +226,11 @@ def _checked(recipe: Path, settings: StudySettings) -> Grid:
 
 
 def _folder(out: Path, point: Point) -> Path:
-    return out / "cells" / point.folder
+    """The folder of a cell; also of one that another study here calls by another name."""
+    cells = out / "cells"
+    named = cells / point.folder
+    alike = [] if named.exists() else sorted(cells.glob(f"*-{point.fingerprint[:SHOWN]}"))
+    return alike[0] if alike else named
 
 
 def _to_score(out: Path, point: Point, split: str) -> bool:
