@@ -335,16 +335,31 @@ def append(folder: Path, split: str, rows: Iterable[Row], block_size: int) -> st
 
 def _add_all(writer: IndexWriter, rows: Iterable[Row], before: CorpusIndex | None = None) -> None:
     source = iter(rows)
+    new = _New(before) if before is not None else None
     while chunk := list(islice(source, 8192)):
-        if before is not None:
-            twice = np.isin(np.asarray([row.key for row in chunk], np.uint64), before.key)
-            if twice.any():
-                known = chunk[int(twice.argmax())].utterance.id
+        if new is not None:
+            new.check(chunk)
+        writer.add(chunk)
+
+
+class _New:
+    """Ids that are neither in an index nor among those that were added to it."""
+
+    def __init__(self, before: CorpusIndex) -> None:
+        self._before, self._known, self._added = before, np.sort(before.key), set[int]()
+
+    def check(self, rows: Sequence[Row]) -> None:
+        """Raise :class:`CorpusError` for an id that was there before."""
+        keys = np.asarray([row.key for row in rows], np.uint64)
+        first, last = np.searchsorted(self._known, keys), np.searchsorted(self._known, keys, side="right")
+        for row, known in zip(rows, (first < last).tolist(), strict=True):
+            if known or row.key in self._added:
+                place = f"{self._before.folder}: {self._before.split}"
                 raise CorpusError(
-                    f"{before.folder}: {before.split}: the id {known!r} is there already",
+                    f"{place}: the id {row.utterance.id!r} is there already",
                     "Every utterance needs its own id.",
                 )
-        writer.add(chunk)
+            self._added.add(row.key)
 
 
 def _splits(folder: Path) -> str:
