@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hocket.corpus.block_cache import BlockCache, NextUse, Shelf
+from hocket.corpus.storage.block_cache import BlockCache, NextUse, Shelf
 
 
 def _uses(order: dict[int, float]) -> NextUse:
@@ -158,7 +158,7 @@ def test_who_holds_the_lock_for_long_is_waited_for_once(
 
     for _ in range(2):
         with monkeypatch.context() as patch:
-            patch.setattr("hocket.corpus.block_cache._locked", held)
+            patch.setattr("hocket.corpus.storage.block_cache._locked", held)
             assert [shelf.put(block, bytes(12)) for block in (1, 2)] == [False, False]
         assert shelf.put(1, bytes(12))
     first, second = waited[:2]

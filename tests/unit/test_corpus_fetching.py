@@ -10,9 +10,9 @@ import pytest
 
 from hocket.core import clock
 from hocket.core.errors import CorpusError
-from hocket.corpus.fetching import Fetcher
-from hocket.corpus.storage_meter import Meter
-from hocket.corpus.stores import FolderStore
+from hocket.corpus.storage.fetching import Fetcher
+from hocket.corpus.storage.meter import Meter
+from hocket.corpus.storage.stores import FolderStore
 
 
 class Silent:
@@ -116,7 +116,7 @@ def test_a_silent_store_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> 
         now[0] += timeout
 
     monkeypatch.setattr(clock, "monotonic", lambda: now[0])
-    monkeypatch.setattr("hocket.corpus.fetching.wait", passes)
+    monkeypatch.setattr("hocket.corpus.storage.fetching.wait", passes)
     fetcher = _fetcher(Silent([None] * 9), Meter(), timeout_seconds=20.0, give_up_seconds=180.0)
     with pytest.raises(CorpusError, match=r"not be read for 180 s.*no answer in"):
         fetcher.fetch("x", 100, 0, 5, lambda data: [])
@@ -124,7 +124,7 @@ def test_a_silent_store_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_patience_may_be_endless(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hocket.corpus.fetching.wait", lambda *_, **__: None)
+    monkeypatch.setattr("hocket.corpus.storage.fetching.wait", lambda *_, **__: None)
     answers = [b"sh"] * 1100 + [b"right"]
     fetcher = _fetcher(Silent(answers), Meter(), give_up_seconds=1e9)
     assert fetcher.fetch("x", 100, 0, 5, lambda data: []) == (b"right", [])

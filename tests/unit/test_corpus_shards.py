@@ -14,11 +14,12 @@ import soundfile
 
 from corpora import noise, write_audio, write_table
 from hocket.core.errors import CorpusError
-from hocket.corpus import audio, shar
+from hocket.corpus import audio
 from hocket.corpus.index import CorpusIndex
 from hocket.corpus.prepare import PrepareSettings, prepare
 from hocket.corpus.report import read_corpus
-from hocket.corpus.sharding import equal_borders
+from hocket.corpus.shards import shar
+from hocket.corpus.shards.sharding import equal_borders
 
 SETTINGS = PrepareSettings(dev_fraction=0, block_size=4, shards=True, shard_mb=0.2, workers=1)
 

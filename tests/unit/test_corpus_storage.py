@@ -24,14 +24,14 @@ from hocket.core.cost import CostModel
 from hocket.core.errors import CorpusError, UsageError
 from hocket.core.work import MicroBatch
 from hocket.corpus.augment import AugmentSettings, NoiseSettings
-from hocket.corpus.block_memory import BlockMemory
 from hocket.corpus.features import FeatureSettings
 from hocket.corpus.index import CorpusIndex
 from hocket.corpus.loading import Loader, LoadingSettings
 from hocket.corpus.prepare import PrepareSettings, prepare
-from hocket.corpus.shard_source import Held, StorageSettings
-from hocket.corpus.storage import Storage
-from hocket.corpus.storage_meter import Counts
+from hocket.corpus.storage.block_memory import BlockMemory
+from hocket.corpus.storage.meter import Counts
+from hocket.corpus.storage.recordings import Storage
+from hocket.corpus.storage.shard_source import Held, StorageSettings
 from hocket.corpus.tokens import Tokens
 from hocket.studies.storage import read_pass
 

@@ -7,7 +7,7 @@ hundred million rows cost no memory per worker beyond the pages that are read, a
 border over all of them stands in the file's head.
 
 Where a row's audio lies follows from the index alone, a file of its own, or, when the corpus was cut into
-shards, from the table beside it (:mod:`hocket.corpus.places`).
+shards, from the table beside it (:mod:`hocket.corpus.shards.places`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from hocket.core.errors import CorpusError
 from hocket.core.seeds import I64, U64
 from hocket.corpus.audio import Member
 from hocket.corpus.columns import ColumnFile, ColumnWriter
-from hocket.corpus.places import Places
+from hocket.corpus.shards.places import Places
 
 VERSION = 1
 FILE = "index.arrow"

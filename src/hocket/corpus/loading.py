@@ -28,8 +28,8 @@ from hocket.corpus.index import Utterance
 from hocket.corpus.noise import Noise
 from hocket.corpus.prefetch import Prefetch
 from hocket.corpus.reverb import Reverb
-from hocket.corpus.shard_source import StorageSettings
-from hocket.corpus.storage import Storage, read_utterance
+from hocket.corpus.storage.recordings import Storage, read_utterance
+from hocket.corpus.storage.shard_source import StorageSettings
 from hocket.corpus.tokens import Tokens
 
 Work = tuple[Sequence[MicroBatchSpec], int, int]

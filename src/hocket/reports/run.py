@@ -12,7 +12,7 @@ from typing import Any
 from hocket.core import clock, events
 from hocket.core.errors import RunError
 from hocket.core.events import Event
-from hocket.corpus.storage_meter import hit_rate
+from hocket.corpus.storage.meter import hit_rate
 from hocket.reports.axes import number, percent
 
 SECONDS_PER_FRAME = 0.01

@@ -19,8 +19,8 @@ from hocket.core.cost import CostModel
 from hocket.core.errors import RunError
 from hocket.corpus.audio import SAMPLE_RATE
 from hocket.corpus.index import CorpusIndex
-from hocket.corpus.shard_source import StorageSettings
-from hocket.corpus.storage import Storage, read_utterance
+from hocket.corpus.storage.recordings import Storage, read_utterance
+from hocket.corpus.storage.shard_source import StorageSettings
 
 _BATCHES = BatchSettings(micro_batches_per_step=1)
 _COST = CostModel(a0=0.0, a=1.0, b=0.0, c=0.0, d=0.0)

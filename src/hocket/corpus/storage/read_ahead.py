@@ -13,9 +13,9 @@ from threading import Condition, Lock, Thread
 
 from hocket.core import clock
 from hocket.core.errors import HocketError
-from hocket.corpus.block_memory import BlockMemory
-from hocket.corpus.shard_source import Future, Held, ShardSource
-from hocket.corpus.storage_meter import Meter
+from hocket.corpus.storage.block_memory import BlockMemory
+from hocket.corpus.storage.meter import Meter
+from hocket.corpus.storage.shard_source import Future, Held, ShardSource
 
 _FIRST_READERS, _FEWEST_READERS = 4, 2
 _ENOUGH = 8

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future as Promise
 from threading import Lock
 
-from hocket.corpus.shard_source import Held
+from hocket.corpus.storage.shard_source import Held
 
 Key = tuple[int, int]
 """Corpus and block."""

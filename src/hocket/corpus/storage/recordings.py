@@ -20,12 +20,12 @@ from hocket.core import clock
 from hocket.core.errors import CorpusError
 from hocket.core.seeds import I64
 from hocket.corpus import audio
-from hocket.corpus.block_cache import F64, BlockCache, NextUse
-from hocket.corpus.block_memory import BlockMemory
 from hocket.corpus.index import CorpusIndex, Utterance
-from hocket.corpus.read_ahead import ReadAhead
-from hocket.corpus.shard_source import Future, ShardSource, StorageSettings
-from hocket.corpus.storage_meter import Meter
+from hocket.corpus.storage.block_cache import F64, BlockCache, NextUse
+from hocket.corpus.storage.block_memory import BlockMemory
+from hocket.corpus.storage.meter import Meter
+from hocket.corpus.storage.read_ahead import ReadAhead
+from hocket.corpus.storage.shard_source import Future, ShardSource, StorageSettings
 
 
 class Storage:

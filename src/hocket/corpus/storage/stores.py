@@ -1,7 +1,7 @@
 """Where shards lie: a folder, or an address that fsspec knows (``https://``, ``s3://``, ``gs://`` ...).
 
 A store answers requests for a range of bytes of one file. Requests run beside each other, and each can be
-called off: what waits, retries and asks twice is :mod:`hocket.corpus.fetching`.
+called off: what waits, retries and asks twice is :mod:`hocket.corpus.storage.fetching`.
 
 fsspec: https://filesystem-spec.readthedocs.io; ranges of HTTP: RFC 9110, section 14.
 """

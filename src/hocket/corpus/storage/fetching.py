@@ -15,8 +15,8 @@ from typing import Any
 
 from hocket.core import clock, seeds
 from hocket.core.errors import CorpusError
-from hocket.corpus.storage_meter import Meter
-from hocket.corpus.stores import Store
+from hocket.corpus.storage.meter import Meter
+from hocket.corpus.storage.stores import Store
 
 _SLOWEST = 1e6
 """Bytes a second: a request has ``timeout_seconds`` and the time that its bytes take at this rate, and twice

@@ -14,12 +14,12 @@ from pydantic import Field
 from hocket.core.errors import AudioError, CorpusError
 from hocket.core.recipe import Section
 from hocket.core.seeds import I64
-from hocket.corpus.block_cache import F64, Shelf
-from hocket.corpus.fetching import Fetcher
 from hocket.corpus.index import CorpusIndex
-from hocket.corpus.places import Places, Stretch
-from hocket.corpus.storage_meter import Meter
-from hocket.corpus.stores import open_store
+from hocket.corpus.shards.places import Places, Stretch
+from hocket.corpus.storage.block_cache import F64, Shelf
+from hocket.corpus.storage.fetching import Fetcher
+from hocket.corpus.storage.meter import Meter
+from hocket.corpus.storage.stores import open_store
 
 _CORPUS_FILE = "corpus.json"
 
