@@ -98,7 +98,8 @@ class Fetcher:
         while True:
             answer = self.store.whole(name)
             try:
-                return self._within(answer, tries.limit(_SMALL))
+                found: bytes = self._within(answer, tries.limit(_SMALL))
+                return found
             except _Late as error:
                 reason = str(error)
                 tries.num_late += 1
