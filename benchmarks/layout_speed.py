@@ -28,7 +28,7 @@ import torch.multiprocessing as mp
 
 from hocket.comms.communicator import Alone
 from hocket.comms.mesh import Mesh
-from hocket.core.layout import Layout
+from hocket.core.layout import AXES, Layout
 from hocket.core.protocols import RankPart
 from hocket.core.work import GlobalBatch, MicroBatch, MicroBatchSpec
 from hocket.hardware.device import cpu_name
@@ -36,7 +36,6 @@ from hocket.hardware.memory import keep_freed_memory
 from hocket.model import ModelConfig, build
 from hocket.model.presets import PRESETS
 from hocket.parallel import apply
-from hocket.parallel.apply import SPLIT_HERE
 from hocket.sync.all_reduce import AllReduce
 
 NUM_MICRO_BATCHES, NUM_UTTERANCES, NUM_FRAMES, NUM_TOKENS, VOCAB_SIZE = 4, 4, 800, 40, 1025
@@ -164,8 +163,8 @@ def main() -> None:
     )
     parser.add_argument("--preset", choices=list(PRESETS), default="base")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--axes", nargs="+", choices=list(SPLIT_HERE), default=list(SPLIT_HERE))
-    parser.add_argument("--profile", choices=list(SPLIT_HERE))
+    parser.add_argument("--axes", nargs="+", choices=list(AXES), default=list(AXES))
+    parser.add_argument("--profile", choices=list(AXES))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.profile:

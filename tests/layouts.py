@@ -20,7 +20,6 @@ from hocket.core.protocols import RankPart, Replica
 from hocket.core.work import GlobalBatch, MicroBatch, MicroBatchSpec
 from hocket.model import ModelConfig, build
 from hocket.parallel import apply
-from hocket.parallel.apply import SPLIT_HERE
 from hocket.parallel.check import check
 from hocket.sync.all_reduce import AllReduce
 from hocket.sync.exact import ExactAllReduce
@@ -112,13 +111,12 @@ def courses(given: Sequence[tuple[Layout, dict[str, Any]]]) -> list[Course]:
 
 
 def of_four() -> list[Layout]:
-    """Every layout of four ranks along the axes that can be split, and every schedule of a pipeline."""
+    """Every layout of four ranks, and every schedule of a pipeline."""
     config = ModelConfig.model_validate(CONFIG).with_tokens(VOCAB_SIZE)
     found = []
     for degrees in product((1, 2, 4), repeat=len(AXES)):
         layout = Layout(**dict(zip(AXES, degrees, strict=True)))
-        apart = {axis for axis, degree in zip(AXES, degrees, strict=True) if degree > 1}
-        if layout.world_size != 4 or not apart <= set(SPLIT_HERE):
+        if layout.world_size != 4:
             continue
         for schedule in get_args(Schedule) if layout.pp > 1 else ("1f1b",):
             layout = Layout(**{**dict(zip(AXES, degrees, strict=True)), "schedule": schedule})

@@ -25,11 +25,11 @@ from faulty_store import serving
 from hocket.batching import BatchPlan, BatchSettings
 from hocket.batching.future import Future
 from hocket.core.cost import CostModel
-from hocket.corpus.block_cache import BlockCache
 from hocket.corpus.index import CorpusIndex
 from hocket.corpus.prepare import PrepareSettings, prepare
-from hocket.corpus.shard_source import StorageSettings
-from hocket.corpus.storage import Storage
+from hocket.corpus.storage.block_cache import BlockCache
+from hocket.corpus.storage.recordings import Storage
+from hocket.corpus.storage.shard_source import StorageSettings
 
 COST = CostModel(a0=0.0, a=1.0, b=0.0, c=0.0, d=0.0)
 

@@ -20,10 +20,10 @@ import pyarrow as pa
 from hocket.batching import BatchPlan, BatchSettings
 from hocket.batching.future import Future
 from hocket.corpus import index as index_file
-from hocket.corpus import places
 from hocket.corpus.columns import ColumnWriter
 from hocket.corpus.index import CorpusIndex
-from hocket.corpus.places import Shard
+from hocket.corpus.shards import places
+from hocket.corpus.shards.places import Shard
 from hocket.model import ModelConfig, workload
 
 BLOCK, CHUNK, ITEM_BYTES, SHARD_BLOCKS = 64, 64 * 16384, 120_000, 40

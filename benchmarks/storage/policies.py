@@ -25,8 +25,8 @@ from hocket.batching.future import Future
 from hocket.core.cost import CostModel
 from hocket.corpus.index import CorpusIndex
 from hocket.corpus.prepare import PrepareSettings, prepare
-from hocket.corpus.shard_source import StorageSettings
-from hocket.corpus.storage import Storage
+from hocket.corpus.storage.recordings import Storage
+from hocket.corpus.storage.shard_source import StorageSettings
 
 COST = CostModel(a0=0.0, a=1.0, b=0.0, c=0.0, d=0.0)
 

@@ -33,7 +33,7 @@ def hocket_side(
     corpus: Path, address: str | None, part: tuple[int, int], cache: str | None, most: int | None
 ) -> Iterator[int]:
     """Samples of each utterance, through storage."""
-    from hocket.corpus.shard_source import StorageSettings
+    from hocket.corpus.storage.shard_source import StorageSettings
     from hocket.studies.storage import read_pass
 
     index = CorpusIndex.open(corpus, "train")

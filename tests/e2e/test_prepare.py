@@ -82,11 +82,12 @@ def test_shards_are_made_read_and_measured(hocket: Hocket, table: Path, tmp_path
     for split in ("train", "test"):
         names = [path.name for path in (out / split / "shar").iterdir()]
         assert len(names) == 2 * made[split]["num_shards"] >= 2
-    done = hocket("bench", "storage", out, "--seconds", "20", "--json")
+    done = hocket("bench", "storage", out, "--seconds", "20", "--cache", tmp_path / "new" / "disk", "--json")
     assert done.status == 0, done.err
     told = done.answer()
     for name in ("cold", "warm"):
         assert told[name]["utterances"] == 6
         assert told[name]["audio_per_second"] > 0
+        assert told[name]["needed_bytes"] > 0
     assert told["cold"]["fetched_bytes"] > 0
     hocket("bench", "storage", out, "--split", "dev").refused(1, "no split 'dev'; it has test, train")

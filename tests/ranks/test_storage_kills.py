@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hocket.corpus.block_cache import BlockCache
+from hocket.corpus.storage.block_cache import BlockCache
 
 _BLOCKS, _ROOM, _KILLS = 40, 200_000, 12
 

@@ -70,7 +70,7 @@ def test_a_study_goes_on_where_it_was_interrupted(
     assert rows[0]["audio_seconds"] == rows[1]["audio_seconds"] > 0  # equal audio
     assert rows[1]["bytes_per_step"] < rows[0]["bytes_per_step"]
     assert all(row["seconds"]["compute"] > 0 for row in rows)
-    assert [len(details.seconds_by_rank) for _, details in found.study.cells] == [2, 2]
+    assert [len(details.run.seconds_by_rank) for _, details in found.study.cells] == [2, 2]
     assert "<svg" in found.page.read_text()
     assert told.cells[-1][:2] == (2, 2)
 

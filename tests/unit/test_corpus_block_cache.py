@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hocket.corpus.block_cache import BlockCache, NextUse, Shelf
+from hocket.corpus.storage.block_cache import BlockCache, NextUse, Shelf
 
 
 def _uses(order: dict[int, float]) -> NextUse:
@@ -111,6 +111,60 @@ def test_a_change_that_broke_off_is_counted_anew(tmp_path: Path, monkeypatch: py
         assert cache.num_bytes == 12 * len(_kept(shelf)) <= 36
         assert not (folder / "arriving").exists()
         cache.close()
+
+
+def test_files_that_somebody_deleted_are_not_counted(tmp_path: Path) -> None:
+    uses = _uses({block: float(block) for block in range(100)})
+    cache, shelf = _shelf(tmp_path, 40, uses)
+    for block in (7, 8, 9):
+        shelf.put(block, bytes(12))
+    for block in (8, 9):
+        shelf.path(block).unlink()
+    assert shelf.get(8) is None
+    assert shelf.put(8, bytes(12))  # it is not there, whatever the marks say
+    assert shelf.put(1, bytes(12))
+    assert _kept(shelf) == {1, 7, 8}
+    assert cache.num_bytes == 36
+    shelf.path(8).unlink()
+    assert shelf.put(2, bytes(12))  # in the place of one that was to leave, and is gone already
+    assert _kept(shelf) == {1, 2, 7}
+    assert cache.num_bytes == 36
+    cache.close()
+
+
+def test_what_lies_there_is_counted_when_the_ledger_is_gone(tmp_path: Path) -> None:
+    uses = _uses({block: float(block) for block in range(100)})
+    cache, shelf = _shelf(tmp_path, 40, uses)
+    for block in (7, 8, 9):
+        shelf.put(block, bytes(12))
+    cache.close()
+    (tmp_path / "ledger").unlink()
+    cache, shelf = _shelf(tmp_path, 40, uses)
+    assert shelf.put(1, bytes(12))
+    assert _kept(shelf) == {1, 7, 8}
+    assert cache.num_bytes == 36
+    cache.close()
+
+
+def test_who_holds_the_lock_for_long_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, shelf = _shelf(tmp_path, 40, None)
+    waited: list[float] = []
+
+    def held(file: int, patience: float) -> bool:
+        waited.append(patience)
+        return False
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr("hocket.corpus.storage.block_cache._locked", held)
+            assert [shelf.put(block, bytes(12)) for block in (1, 2)] == [False, False]
+        assert shelf.put(1, bytes(12))
+    first, second = waited[:2]
+    assert first > 0 == second
+    assert waited == [first, second] * 2
+    cache.close()
 
 
 def _dies(*_: object, **__: object) -> None:

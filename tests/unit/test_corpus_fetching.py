@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
+from hocket.core import clock
 from hocket.core.errors import CorpusError
-from hocket.corpus.fetching import Fetcher
-from hocket.corpus.storage_meter import Meter
-from hocket.corpus.stores import FolderStore
+from hocket.corpus.storage.fetching import Fetcher
+from hocket.corpus.storage.meter import Meter
+from hocket.corpus.storage.stores import FolderStore
 
 
 class Silent:
@@ -41,8 +43,9 @@ class Silent:
         pass
 
 
-def _fetcher(store: Silent, meter: Meter, hedge: bool = True) -> Fetcher:
-    return Fetcher(store, meter, timeout_seconds=0.3, give_up_seconds=60.0, hedge=hedge)
+def _fetcher(store: Silent, meter: Meter, hedge: bool = True, **patience: float) -> Fetcher:
+    given = {"timeout_seconds": 0.3, "give_up_seconds": 60.0, **patience}
+    return Fetcher(store, meter, hedge=hedge, **given)
 
 
 def test_a_late_answer_is_asked_for_a_second_time() -> None:
@@ -83,6 +86,48 @@ def test_who_is_stopped_waits_no_longer() -> None:
     fetcher.stop()
     with pytest.raises(CorpusError, match="was ended"):
         fetcher.fetch("x", 100, 0, 5, lambda data: [])
+
+
+def test_who_waits_for_an_answer_is_woken() -> None:
+    store = Silent([None])
+    fetcher = _fetcher(store, Meter(), timeout_seconds=600.0, give_up_seconds=600.0)
+    found: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            fetcher.fetch("x", 100, 0, 5, lambda data: [])
+        except CorpusError as error:
+            found.append(error)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    while not store.asked:
+        pass
+    fetcher.stop()
+    reader.join(60)
+    assert found and "was ended" in str(found[0])
+    assert store.asked[0].cancelled()
+
+
+def test_a_silent_store_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def passes(futures: list[Future[bytes]], timeout: float, **_: object) -> None:
+        now[0] += timeout
+
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    monkeypatch.setattr("hocket.corpus.storage.fetching.wait", passes)
+    fetcher = _fetcher(Silent([None] * 9), Meter(), timeout_seconds=20.0, give_up_seconds=180.0)
+    with pytest.raises(CorpusError, match=r"not be read for 180 s.*no answer in"):
+        fetcher.fetch("x", 100, 0, 5, lambda data: [])
+    assert 180 <= now[0] <= 180 + 20 + 20 + 15  # the last try, a look at the size, and a pause
+
+
+def test_patience_may_be_endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hocket.corpus.storage.fetching.wait", lambda *_, **__: None)
+    answers = [b"sh"] * 1100 + [b"right"]
+    fetcher = _fetcher(Silent(answers), Meter(), give_up_seconds=1e9)
+    assert fetcher.fetch("x", 100, 0, 5, lambda data: []) == (b"right", [])
 
 
 def test_a_folder_is_read_in_parts(tmp_path: Path) -> None:

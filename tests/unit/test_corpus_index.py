@@ -157,6 +157,9 @@ def test_rows_that_are_appended_leave_what_there_was(tmp_path: Path) -> None:
         assert int(opened.key[number]) == row.key
     with pytest.raises(CorpusError, match="the id 'u12' is there already"):
         index.append(tmp_path, "train", rows[12:13], 4)
+    (more,) = _rows(31)[30:]
+    with pytest.raises(CorpusError, match="the id 'u30' is there already"):
+        index.append(tmp_path, "train", [more, more], 4)
     assert CorpusIndex.open(tmp_path, "train").fingerprint == third
     assert sorted(path.name for path in (tmp_path / "train").iterdir()) == [index.FILE]
 

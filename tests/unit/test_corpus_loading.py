@@ -174,6 +174,22 @@ def test_prefetch_runs_ahead_but_not_without_end() -> None:
     assert not any(thread.name == "hocket-prefetch" for thread in threading.enumerate())
 
 
+def test_closing_prefetch_interrupts_what_waits() -> None:
+    waiting, interrupted = threading.Event(), threading.Event()
+
+    def make(item: int) -> bool:
+        waiting.set()
+        return interrupted.wait(600)
+
+    with Prefetch(make, range(9), 2, interrupted.set):
+        assert waiting.wait(60)
+    interrupted.clear()
+    results = Prefetch(str, range(2), 2, interrupted.set)
+    assert list(results) == ["0", "1"]
+    results.close()
+    assert not interrupted.is_set()  # nothing was at work
+
+
 def test_prefetch_raises_the_error_in_its_place() -> None:
     def items() -> Iterator[int]:
         yield 1

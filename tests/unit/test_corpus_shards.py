@@ -14,11 +14,12 @@ import soundfile
 
 from corpora import noise, write_audio, write_table
 from hocket.core.errors import CorpusError
-from hocket.corpus import audio, shar
+from hocket.corpus import audio
 from hocket.corpus.index import CorpusIndex
 from hocket.corpus.prepare import PrepareSettings, prepare
 from hocket.corpus.report import read_corpus
-from hocket.corpus.sharding import equal_borders
+from hocket.corpus.shards import shar
+from hocket.corpus.shards.sharding import equal_borders
 
 SETTINGS = PrepareSettings(dev_fraction=0, block_size=4, shards=True, shard_mb=0.2, workers=1)
 
@@ -183,6 +184,10 @@ def test_shards_of_another_index_are_refused(folders: tuple[Path, Path], tmp_pat
     for name in ("places.arrow", "blocks.arrow"):
         shutil.copy(folders[1] / "train" / name, plain / "train" / name)
     assert CorpusIndex.open(plain, "train").places is not None
+    (plain / "train" / "blocks.arrow").unlink()
+    with pytest.raises(CorpusError, match=r"blocks\.arrow: it is not there"):
+        CorpusIndex.open(plain, "train")
+    shutil.copy(folders[1] / "train" / "blocks.arrow", plain / "train")
     shutil.copy(tmp_path / "other" / "train" / "index.arrow", plain / "train" / "index.arrow")
     with pytest.raises(CorpusError, match="another corpus than the index"):
         CorpusIndex.open(plain, "train")

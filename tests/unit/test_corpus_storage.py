@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +28,12 @@ from hocket.corpus.features import FeatureSettings
 from hocket.corpus.index import CorpusIndex
 from hocket.corpus.loading import Loader, LoadingSettings
 from hocket.corpus.prepare import PrepareSettings, prepare
-from hocket.corpus.shard_source import StorageSettings
-from hocket.corpus.storage import Storage
-from hocket.corpus.storage_meter import Counts
+from hocket.corpus.storage.block_memory import BlockMemory
+from hocket.corpus.storage.meter import Counts
+from hocket.corpus.storage.recordings import Storage
+from hocket.corpus.storage.shard_source import Held, StorageSettings
 from hocket.corpus.tokens import Tokens
+from hocket.studies.storage import read_pass
 
 SETTINGS = PrepareSettings(dev_fraction=0, block_size=4, shards=True, shard_mb=0.4, workers=1)
 STEPS = 12
@@ -117,8 +123,11 @@ def test_audio_is_the_same_from_everywhere(
     near, counts = _course(folders[1], _settings(tmp_path))
     assert _same(near, expected)
     assert counts.disk_bytes == 0 and counts.damaged == 0
+    needed = counts.needed_bytes
     cold, counts = _course(folders[1], _settings(tmp_path), far.address)
     assert _same(cold, expected)
+    assert counts.needed_bytes == needed > 0
+    assert counts.hit_rate == 1.0 - counts.store_bytes / needed
     size = sum(path.stat().st_size for path in (folders[1] / "train" / "shar").glob("*.tar"))
     assert 0 < counts.fetched_bytes - counts.hedged_bytes <= size  # a second epoch comes from the disk
     before = far.num_bytes
@@ -129,6 +138,59 @@ def test_audio_is_the_same_from_everywhere(
     uncached, counts = _course(folders[1], _settings(tmp_path, cache_gb=0), far.address)
     assert _same(uncached, expected)
     assert counts.disk_bytes == 0
+
+
+def test_a_pass_over_a_store_counts_what_was_decoded(
+    folders: tuple[Path, Path], far: FaultyServer, tmp_path: Path
+) -> None:
+    index = CorpusIndex.open(folders[1], "train")
+    assert index.places is not None
+    size = int(index.places.size.sum())
+    whole = read_pass(index, far.address, _settings(tmp_path))
+    assert (whole.utterances, whole.needed_bytes) == (len(index), size)
+    assert whole.megabytes_per_second == size / whole.seconds / 1e6
+    halves = [read_pass(index, far.address, _settings(tmp_path), part=(number, 2)) for number in range(2)]
+    assert sum(half.utterances for half in halves) == len(index)
+    assert sum(half.needed_bytes for half in halves) == size  # though each reads whole blocks
+
+
+def test_blocks_in_memory_are_counted_when_they_are_first_asked_for(folders: tuple[Path, Path]) -> None:
+    index = CorpusIndex.open(folders[1], "train")
+    assert index.places is not None
+    memory = BlockMemory(1 << 20)
+
+    def held(block: int) -> Held:
+        assert index.places is not None
+        stretch = index.places.stretch(block, index.block_starts)
+        return Held(stretch, memoryview(bytes(stretch.length)))
+
+    memory.read_ahead((0, 0), lambda: held(0), lambda _: True)
+    assert (memory.num_asked, memory.ahead_bytes > 0) == (0, True)
+    assert [memory.get((0, number), partial(held, number))[1] for number in (0, 0, 1, 1)] == [
+        *(True, True),
+        *(False, True),
+    ]
+    assert (memory.num_asked, memory.ahead_bytes) == (2, 0)
+
+    begun, asked = threading.Event(), threading.Event()
+
+    def slow() -> Held:
+        begun.set()
+        assert asked.wait(60)
+        return held(2)
+
+    reader = threading.Thread(target=memory.read_ahead, args=((0, 2), slow, lambda _: False))
+    reader.start()
+    assert begun.wait(60)
+    waiting = threading.Thread(target=memory.get, args=((0, 2), partial(held, 2)))
+    waiting.start()
+    while memory.num_asked < 3:
+        pass
+    asked.set()
+    for thread in (reader, waiting):
+        thread.join(60)
+    assert (0, 2) in memory  # somebody waited for it
+    assert memory.ahead_bytes == 0
 
 
 def test_babble_and_validation_read_through_the_store(
@@ -174,6 +236,24 @@ def test_faults_that_stay_are_named(
     settings = _settings(tmp_path, timeout_seconds=0.2, give_up_seconds=0.5)
     with pytest.raises(CorpusError, match=rf"{far.address}: train/shar/.*not be read for 0.5 s.*{words}"):
         _course(folders[1], settings, far.address)
+
+
+def test_who_leaves_does_not_wait_for_a_silent_store(
+    folders: tuple[Path, Path], far: FaultyServer, tmp_path: Path
+) -> None:
+    far.fault = lambda path, number: "hang"
+    index = CorpusIndex.open(folders[1], "train")
+    settings = _settings(tmp_path, timeout_seconds=600.0, give_up_seconds=600.0)
+    storage = Storage.open([(index, far.address)], settings)
+    loader, plan = _loader(index, storage)
+    batch = plan.global_batch(0)
+    loading = loader.prefetch([(batch.micro_batches, 0, 0)])
+    while far.num_requests == 0:
+        pass
+    leaving = threading.Thread(target=lambda: (loading.close(), loader.close()), daemon=True)
+    leaving.start()
+    leaving.join(60)
+    assert not leaving.is_alive()
 
 
 def test_a_flipped_byte_costs_its_utterance_and_is_named(
@@ -232,6 +312,9 @@ def test_other_shards_and_no_shards_are_refused_at_once(
     (far.folder / "corpus.json").write_text(told.replace(shards.places.fingerprint, "0" * 16))
     with pytest.raises(CorpusError, match="the shards of train there are others"):
         Storage.open([(shards, far.address)], _settings(tmp_path))
+    (far.folder / "corpus.json").write_text("{}")
+    with pytest.raises(CorpusError, match="tells of no shards of train"):
+        Storage.open([(shards, far.address)], _settings(tmp_path))
     with pytest.raises(CorpusError, match=r"FileNotFoundError"):
         _course(folders[1], _settings(tmp_path), far.address + "/elsewhere")
     with pytest.raises(UsageError, match="no such kind of store"):
@@ -255,6 +338,19 @@ def test_a_full_disk_costs_the_cache_alone(
     assert counts.disk_bytes == 0
 
 
+def test_blocks_are_not_kept_in_the_folder_of_somebody_else(
+    folders: tuple[Path, Path], far: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, own = CorpusIndex.open(folders[1], "train"), os.getuid()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    storage = Storage.open([(index, far.address)], StorageSettings())
+    assert storage is not None and (tmp_path / f"hocket-cache-{own}" / "ledger").is_file()
+    storage.close()
+    monkeypatch.setattr(os, "getuid", lambda: own + 1)
+    with pytest.raises(CorpusError, match=rf"hocket-cache-{own + 1}: it belongs to somebody else"):
+        Storage.open([(index, far.address)], StorageSettings())
+
+
 def test_a_damaged_block_on_the_disk_is_fetched_again(
     folders: tuple[Path, Path], far: FaultyServer, tmp_path: Path, expected: list[MicroBatch]
 ) -> None:
@@ -266,10 +362,14 @@ def test_a_damaged_block_on_the_disk_is_fetched_again(
         data[10] ^= 1
         path.write_bytes(data)
     blocks[3].write_bytes(blocks[3].read_bytes()[:-5])
+    blocks[4].unlink()
+    blocks[4].mkdir()  # what cannot be read at all
     found, counts = _course(folders[1], _settings(tmp_path), far.address)
     assert _same(found, expected)
-    assert counts.damaged == 4
+    assert counts.damaged >= 5
     assert counts.store_bytes > 0
+    blocks[4].rmdir()
+    _course(folders[1], _settings(tmp_path), far.address)
     again, counts = _course(folders[1], _settings(tmp_path), far.address)
     assert _same(again, expected)
     assert counts.fetched_bytes == 0

@@ -9,8 +9,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from hocket.core.errors import UsageError
 from hocket.model import FastConformerCTC, ModelConfig, build
 from hocket.model.cut_points import pieces
+from hocket.model.frames import Context
 from hocket.model.presets import PRESETS
 from hocket.model.sharding import degrees, split_of, table
+from hocket.model.tiles import _tiles
+from hocket.model.time import Span
 from hocket.model.workload import cost, parts, step_flops
 
 MILLIONS = {
@@ -118,6 +121,26 @@ def test_cost_is_a_function_of_the_configuration_and_grows_as_work_does() -> Non
     small, longer = model.micro_batch(1, 100, 5), model.micro_batch(1, np.array([200, 400]), 5)
     assert small < longer[0] < longer[1]
     assert cost(ModelConfig(preset="large", vocab_size=30)).b > 10 * model.b
+
+
+def test_a_limited_window_costs_its_tiles_where_attention_goes_in_tiles() -> None:
+    limits = {"left_context": 60, "right_context": 20, "attention_block": 32}
+    wide, limited = ModelConfig(vocab_size=30), ModelConfig(vocab_size=30, blockwise_above=0, **limits)
+    assert cost(limited).c == 0 < cost(wide).c
+    assert cost(ModelConfig(vocab_size=30, **limits)) == cost(wide)  # up to 2000 frames all is computed
+    assert cost(ModelConfig(vocab_size=30, blockwise_above=0, left_context=60)) == cost(wide)
+    num_frames = 40 * 32
+    span = Span(0, num_frames)
+    scores = sum(tile.queries.count * tile.keys.count for tile in _tiles(span, span, Context.of(limited)))
+    one, other = (
+        sum(part.flops(1, 4 * num_frames) for part in parts(config, 4 * num_frames))
+        for config in (wide, limited)
+    )
+    saved = 3 * 8 * wide.hidden_size * wide.num_layers * (num_frames**2 - scores)
+    assert one - other == pytest.approx(saved, rel=0.01)  # at both ends there are fewer tiles
+    short, long = (pieces(limited, num_frames=number)[1].cost for number in (200, 100_000))
+    assert short == pytest.approx(pieces(wide, num_frames=200)[1].cost)
+    assert long < 0.95 * pieces(wide, num_frames=100_000)[1].cost
 
 
 def test_cut_points_are_the_modules_in_order_with_shares_of_the_whole() -> None:

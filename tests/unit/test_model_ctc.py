@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from hocket.core.work import MicroBatch
 from hocket.model import FastConformerCTC, ModelConfig, build
 from hocket.model.attention import RelativeAttention
-from hocket.model.ctc import ctc_losses, divergence, log_probs
 from hocket.model.dropout import DropoutMasks
 from hocket.model.feed_forward import FeedForward
 from hocket.model.frames import describe
 from hocket.model.scores import attend, attend_fused, by_distance
 from hocket.model.sharding import split_of, table
+from hocket.model.vocabulary import Vocabulary
 
 CONFIG = ModelConfig(
     hidden_size=32,
@@ -85,7 +85,8 @@ def test_the_loss_is_minus_the_log_of_the_sum_over_all_alignments() -> None:
         merged = torch.unique_consecutive(path)
         if merged[merged != 2].tolist() == [0, 1]:
             total += float(probs[torch.arange(4), path].prod())
-    loss = ctc_losses(log_probs(logits), torch.tensor([4]), torch.tensor([[0, 1, 2]]), torch.tensor([2]))
+    tokens, one = torch.tensor([[0, 1, 2]]), Vocabulary()
+    loss = one.losses(one.log_probs(logits), torch.tensor([4]), tokens, torch.tensor([2]))
     assert float(loss) == pytest.approx(-torch.tensor(total).log().item(), rel=1e-5)
 
 
@@ -127,7 +128,8 @@ def test_views_that_differ_are_drawn_together() -> None:
     for _ in range(20):
         optimiser.zero_grad()
         hidden, frames = drawn.encoder.after([2], views.features_BTF, views.feature_lens_B.repeat(2))
-        told = divergence(log_probs(drawn.ctc_head(hidden[0])), frames.lens_B)
+        log_probs = drawn.vocabulary.log_probs(drawn.ctc_head(hidden[0]))
+        told = drawn.vocabulary.divergence(log_probs, frames.lens_B)
         told.backward()
         optimiser.step()
     assert (0.2 * told).item() < apart.item()

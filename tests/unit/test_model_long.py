@@ -11,9 +11,9 @@ from hocket.core.errors import UsageError
 from hocket.core.work import MicroBatch
 from hocket.model import FastConformerCTC, ModelConfig, build, ctc_long, hf
 from hocket.model.attention import RelativeAttention
-from hocket.model.ctc import ctc_losses
 from hocket.model.frames import Context, describe
 from hocket.model.time import WholeTime
+from hocket.model.vocabulary import Vocabulary
 
 CONFIG = ModelConfig(
     hidden_size=16,
@@ -193,7 +193,7 @@ def test_long_texts_over_long_time_keep_little(monkeypatch: pytest.MonkeyPatch) 
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        loss = ctc_losses(log_probs, lens, tokens, torch.tensor([900]))
+        loss = Vocabulary().losses(log_probs, lens, tokens, torch.tensor([900]))
     assert sum(kept) - log_probs.numel() < 2400 * 1801 // 30
     monkeypatch.setattr(ctc_long, "LONG_CELLS", 1 << 40)
-    torch.testing.assert_close(loss, ctc_losses(log_probs, lens, tokens, torch.tensor([900])))
+    torch.testing.assert_close(loss, Vocabulary().losses(log_probs, lens, tokens, torch.tensor([900])))

@@ -15,7 +15,7 @@ from hocket.decoding import calibration
 from hocket.decoding.calibration import Calibration
 from hocket.recognition import confidence
 from hocket.recognition.hypotheses import Hypothesis
-from hocket.recognition.search import read_calibration
+from hocket.recognition.search import read_calibration, read_lines
 from hocket.reports import reliability
 
 
@@ -76,3 +76,12 @@ def test_a_word_is_right_where_the_alignment_finds_it(tmp_path: Path) -> None:
     assert len(picture.findall(".//{http://www.w3.org/2000/svg}circle")) == sum(
         len(line.bins) for line in (report.before, report.after) if line is not None
     )
+
+
+def test_a_list_of_hotwords_without_a_word_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "hotwords.txt"
+    path.write_text(" ada lovelace\n\nturing\n")
+    assert read_lines(path) == ("ada lovelace", "turing")
+    path.write_text("\n  \n")
+    with pytest.raises(UsageError, match=r"hotwords\.txt: the list is empty"):
+        read_lines(path)

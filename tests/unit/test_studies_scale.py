@@ -14,10 +14,12 @@ import pytest
 
 from hocket.core.errors import RecipeError, UsageError
 from hocket.reports.scale import Cell, Study, page
-from hocket.studies.scale import derived
-from hocket.studies.scale.cell import Measured, Scored, smooth
+from hocket.reports.scale.facts import Measured
+from hocket.studies.scale import cell, derived
+from hocket.studies.scale import study as studies
+from hocket.studies.scale.cell import Scored, smooth
 from hocket.studies.scale.derived import Finished
-from hocket.studies.scale.estimate import Pace, bytes_of, expected_seconds
+from hocket.studies.scale.estimate import Pace, bytes_of, expected_seconds, pace_of
 from hocket.studies.scale.grid import Point, expand
 from hocket.studies.scale.parity import parity
 from hocket.studies.scale.settings import checked, strategy_of
@@ -274,11 +276,25 @@ def test_the_page_is_whole_and_needs_nothing_else(write_recipe: Callable[..., Pa
     assert page(study_of(write_recipe, cells=(), parity=(), target_loss=None))  # a study that just began
 
 
+def test_a_cell_is_known_under_any_name(write_recipe: Callable[..., Path], tmp_path: Path) -> None:
+    asked = checked({"grids": [{"strategies": ["all_reduce"], "workers": [1], "score": False}]})
+    recipe, out = write_recipe(), tmp_path / "out"
+    (point,) = expand(recipe, asked).points
+    there = out / "cells" / f"as-others-call-it-{point.fingerprint[:10]}"
+    cell.write(there, measured(point))
+    (planned,) = studies.plan(recipe, out, asked).cells
+    assert (planned.folder, planned.done, planned.expected_seconds) == (there, True, 0.0)
+
+
 def test_expected_times_follow_work_and_links(write_recipe: Callable[..., Path]) -> None:
     found = points(write_recipe, workers=[2], links=["loopback", "1mbit"])
     by_place = {(point.strategy.sync.name, point.link): point for point in found if point.workers == 2}
-    pace = Pace(compute_per_audio=0.01, overhead=5.0, num_parameters=10_000)
+    pace = Pace(compute_per_audio=0.01, overhead=5.0, scoring=3.0, num_parameters=10_000)
     here, there = by_place["all_reduce", "loopback"], by_place["all_reduce", "1mbit"]
+    assert expected_seconds(here, pace) - expected_seconds(replace(here, score=False), pace) == 3.0
+    took = [replace(scored([1]), took_seconds=seconds) for seconds in (0.0, 7.0, 9.0, 8.0)]
+    told = pace_of([measured(here, took_seconds=measured(here).wall_seconds + 4)], took, here.recipe)
+    assert (told.overhead, told.scoring) == (pytest.approx(4.0), 8.0)  # 0 is of a file that did not say
     assert bytes_of(there, 10_000) == pytest.approx(40_000)
     assert expected_seconds(there, pace) - expected_seconds(here, pace) == pytest.approx(16 * 0.32)
     assert bytes_of(by_place["local_sgd", "1mbit"], 10_000) == pytest.approx(5_000)

@@ -44,7 +44,7 @@ def storage(
 ) -> None:
     """Read and decode a corpus in the order of training: rates cold and warm, latency, workers fed."""
     with reporting(as_json) as output:
-        from hocket.corpus.shard_source import StorageSettings
+        from hocket.corpus.storage.shard_source import StorageSettings
         from hocket.reports import tables
         from hocket.studies import storage as storages
 

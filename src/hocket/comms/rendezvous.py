@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -53,10 +54,12 @@ class Rendezvous:
             raise RunError(f"{folder / NAME}: no supervisor to be found: {error}") from error
 
     @classmethod
-    def find(cls, folder: Path, name: str, seconds: float) -> tuple[Rendezvous, Line]:
+    def find(
+        cls, folder: Path, name: str, seconds: float, look: Callable[[], None] = lambda: None
+    ) -> tuple[Rendezvous, Line]:
         """Wait until a supervisor is there, and join it: one that has just been started, or will be.
 
-        Raises what the last try raised.
+        Raises what the last try raised, or ``look``, which is called after each.
         """
         deadline = clock.monotonic() + seconds
         while True:
@@ -66,6 +69,7 @@ class Rendezvous:
             except (RunError, WorkerLost):
                 if clock.monotonic() > deadline:
                     raise
+                look()
                 time.sleep(_POLL_SECONDS)
 
     def join(self, name: str) -> Line:

@@ -7,7 +7,7 @@ hundred million rows cost no memory per worker beyond the pages that are read, a
 border over all of them stands in the file's head.
 
 Where a row's audio lies follows from the index alone, a file of its own, or, when the corpus was cut into
-shards, from the table beside it (:mod:`hocket.corpus.places`).
+shards, from the table beside it (:mod:`hocket.corpus.shards.places`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from hocket.core.errors import CorpusError
 from hocket.core.seeds import I64, U64
 from hocket.corpus.audio import Member
 from hocket.corpus.columns import ColumnFile, ColumnWriter
-from hocket.corpus.places import Places
+from hocket.corpus.shards.places import Places
 
 VERSION = 1
 FILE = "index.arrow"
@@ -201,7 +201,7 @@ class CorpusIndex:
         value = {name: self._column(name)[row].as_py() for name in SCHEMA if name != "token_ids"}
         audio, start, member = self.folder / value["audio"], value["start"], None
         if self.places is not None:
-            audio, member, start = self.places.find_in(self.folder, self.split, int(row))
+            audio, member, start = self.places.find_in(self.folder, int(row))
         return Utterance(
             id=value["id"],
             audio=audio,
@@ -335,16 +335,31 @@ def append(folder: Path, split: str, rows: Iterable[Row], block_size: int) -> st
 
 def _add_all(writer: IndexWriter, rows: Iterable[Row], before: CorpusIndex | None = None) -> None:
     source = iter(rows)
+    new = _New(before) if before is not None else None
     while chunk := list(islice(source, 8192)):
-        if before is not None:
-            twice = np.isin(np.asarray([row.key for row in chunk], np.uint64), before.key)
-            if twice.any():
-                known = chunk[int(twice.argmax())].utterance.id
+        if new is not None:
+            new.check(chunk)
+        writer.add(chunk)
+
+
+class _New:
+    """Ids that are neither in an index nor among those that were added to it."""
+
+    def __init__(self, before: CorpusIndex) -> None:
+        self._before, self._known, self._added = before, np.sort(before.key), set[int]()
+
+    def check(self, rows: Sequence[Row]) -> None:
+        """Raise :class:`CorpusError` for an id that was there before."""
+        keys = np.asarray([row.key for row in rows], np.uint64)
+        first, last = np.searchsorted(self._known, keys), np.searchsorted(self._known, keys, side="right")
+        for row, known in zip(rows, (first < last).tolist(), strict=True):
+            if known or row.key in self._added:
+                place = f"{self._before.folder}: {self._before.split}"
                 raise CorpusError(
-                    f"{before.folder}: {before.split}: the id {known!r} is there already",
+                    f"{place}: the id {row.utterance.id!r} is there already",
                     "Every utterance needs its own id.",
                 )
-        writer.add(chunk)
+            self._added.add(row.key)
 
 
 def _splits(folder: Path) -> str:

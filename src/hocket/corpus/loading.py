@@ -28,8 +28,8 @@ from hocket.corpus.index import Utterance
 from hocket.corpus.noise import Noise
 from hocket.corpus.prefetch import Prefetch
 from hocket.corpus.reverb import Reverb
-from hocket.corpus.shard_source import StorageSettings
-from hocket.corpus.storage import Storage, read_utterance
+from hocket.corpus.storage.recordings import Storage, read_utterance
+from hocket.corpus.storage.shard_source import StorageSettings
 from hocket.corpus.tokens import Tokens
 
 Work = tuple[Sequence[MicroBatchSpec], int, int]
@@ -160,9 +160,11 @@ class Loader:
     def prefetch(self, work: Iterable[Work]) -> Prefetch[Work, list[MicroBatch]]:
         """Load one entry of ``work`` after the other in a background thread, ahead of the consumer.
 
-        Iterate over it once; ``close()`` it, or use it in a ``with`` block, when you stop early.
+        Iterate over it once; ``close()`` it, or use it in a ``with`` block, when you stop early. After
+        that a loader of shards reads no more from its store.
         """
-        return Prefetch(self.load_all, work, self._depth)
+        stop = (lambda: None) if self._storage is None else self._storage.stop
+        return Prefetch(self.load_all, work, self._depth, stop)
 
     def load_all(self, work: Work) -> list[MicroBatch]:
         """Micro-batches of a step, where steps are loaded about in their order."""

@@ -23,7 +23,7 @@ from hocket.corpus import audio, sounds
 from hocket.corpus.audio import Samples
 from hocket.corpus.augment import NoiseSettings
 from hocket.corpus.index import Utterance
-from hocket.corpus.storage import Storage, read_utterance
+from hocket.corpus.storage.recordings import Storage, read_utterance
 
 _TABLE = 1 << 20
 """Samples of white and of pink noise: 66 seconds."""

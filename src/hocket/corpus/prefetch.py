@@ -25,11 +25,18 @@ class Prefetch(Generic[A, B]):
     """Iterates over ``make(item)`` for all ``items``, at most ``depth`` results ahead, in order.
 
     An error in ``items`` or ``make`` is raised to the consumer in its place. :meth:`close` (or leaving
-    the ``with`` block) ends the thread; so does the last result.
+    the ``with`` block) ends the thread; so does the last result. ``interrupt`` is called by :meth:`close`
+    when the thread is at work, to end a ``make`` that waits for something.
     """
 
-    def __init__(self, make: Callable[[A], B], items: Iterable[A], depth: int) -> None:
-        self._make, self._items = make, items
+    def __init__(
+        self,
+        make: Callable[[A], B],
+        items: Iterable[A],
+        depth: int,
+        interrupt: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._make, self._items, self._interrupt = make, items, interrupt
         self._queue: queue.Queue[B | _Failed | _End] = queue.Queue(maxsize=max(1, depth))
         self._stop = threading.Event()
         self._over = False
@@ -43,11 +50,12 @@ class Prefetch(Generic[A, B]):
         if self._over:
             raise StopIteration
         result = self._queue.get()
+        if isinstance(result, _End | _Failed):
+            self._over = True
+            self._thread.join()
         if isinstance(result, _End):
-            self.close()
             raise StopIteration
         if isinstance(result, _Failed):
-            self.close()
             raise result.error
         return result
 
@@ -61,6 +69,8 @@ class Prefetch(Generic[A, B]):
         """End the thread and wait for it; results not yet taken are gone."""
         self._over = True
         self._stop.set()
+        if self._thread.is_alive():
+            self._interrupt()
         self._thread.join()
 
     def _run(self) -> None:

@@ -31,7 +31,7 @@ from hocket.corpus.inspection import Limits, not_alignable, too_little_or_much
 from hocket.corpus.looking import Seen, look, look_apart
 from hocket.corpus.output import whole_folder
 from hocket.corpus.report import PrepareReport, SplitStatistics
-from hocket.corpus.sharding import ShardStatistics, cut_into_shards
+from hocket.corpus.shards.sharding import ShardStatistics, cut_into_shards
 from hocket.corpus.text import Case, normalise
 
 LEFT_OUT = "left_out.jsonl"

@@ -12,7 +12,7 @@ import numpy as np
 
 from hocket.core.errors import CorpusError
 from hocket.corpus.looking import Seen
-from hocket.corpus.sharding import ShardStatistics
+from hocket.corpus.shards.sharding import ShardStatistics
 
 FILE = "corpus.json"
 VERSION = 1

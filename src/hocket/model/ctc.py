@@ -9,10 +9,8 @@ blank last, U tokens of a text.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hocket.core.errors import UsageError
@@ -20,12 +18,11 @@ from hocket.core.protocols import Evaluated
 from hocket.core.work import MicroBatch
 from hocket.model.config import ModelConfig
 from hocket.model.convolution import Pointwise
-from hocket.model.ctc_long import is_long, long_ctc_losses
 from hocket.model.cut_points import Piece, piece_names, pieces
 from hocket.model.encoder import Encoder
-from hocket.model.frames import Frames, valid_frames
+from hocket.model.frames import Frames
 from hocket.model.initial import initialise
-from hocket.model.time import TimePart, WholeTime
+from hocket.model.vocabulary import Vocabulary
 
 
 class FastConformerCTC(nn.Module):
@@ -40,7 +37,7 @@ class FastConformerCTC(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.ctc_head = Pointwise(config.hidden_size, config.vocab_size)
-        self.vocabulary: Vocabulary = WholeVocabulary()
+        self.vocabulary = Vocabulary()
 
     def forward(
         self, features_BTF: Tensor, feature_lens_B: Tensor, dropout_key: int | None = None
@@ -161,96 +158,6 @@ class FastConformerCTC(nn.Module):
         blocks = range(max(chosen.start, 1) - 1, min(chosen.stop - 1, self.config.num_layers))
         inner, x_RTD = self.encoder.through(blocks, x_RTD, frames, self.config.intermediate_ctc)
         return [*taken, *inner, x_RTD], frames
-
-
-class Vocabulary(Protocol):
-    """What is made of the head's scores: by who holds those of all tokens, or of some (V is theirs)."""
-
-    def log_probs(self, logits_RTV: Tensor) -> Tensor:
-        """See :func:`log_probs`."""
-        ...
-
-    def losses(
-        self,
-        log_probs_RTV: Tensor,
-        lens_R: Tensor,
-        tokens_RU: Tensor,
-        token_lens_R: Tensor,
-        part: TimePart | None = None,
-    ) -> Tensor:
-        """See :func:`ctc_losses`; tokens are numbered over the whole vocabulary."""
-        ...
-
-    def divergence(self, log_probs_RTV: Tensor, lens_R: Tensor, part: TimePart | None = None) -> Tensor:
-        """See :func:`divergence`."""
-        ...
-
-    def best(self, logits_RTV: Tensor) -> Tensor:
-        """The likeliest token (R, T) of every frame; of equal ones the one with the smallest id."""
-        ...
-
-
-class WholeVocabulary:
-    """All tokens are here."""
-
-    def log_probs(self, logits_RTV: Tensor) -> Tensor:
-        """See :class:`Vocabulary`."""
-        return log_probs(logits_RTV)
-
-    def losses(
-        self,
-        log_probs_RTV: Tensor,
-        lens_R: Tensor,
-        tokens_RU: Tensor,
-        token_lens_R: Tensor,
-        part: TimePart | None = None,
-    ) -> Tensor:
-        """See :class:`Vocabulary`."""
-        return ctc_losses(log_probs_RTV, lens_R, tokens_RU, token_lens_R, part)
-
-    def divergence(self, log_probs_RTV: Tensor, lens_R: Tensor, part: TimePart | None = None) -> Tensor:
-        """See :class:`Vocabulary`."""
-        return divergence(log_probs_RTV, lens_R, part)
-
-    def best(self, logits_RTV: Tensor) -> Tensor:
-        """See :class:`Vocabulary`."""
-        return logits_RTV.argmax(dim=-1)
-
-
-def log_probs(logits_RTV: Tensor) -> Tensor:
-    """Normalised over the tokens, in float32 (or float64)."""
-    exact = torch.float64 if logits_RTV.dtype == torch.float64 else torch.float32
-    return F.log_softmax(logits_RTV, dim=-1, dtype=exact)
-
-
-def ctc_losses(
-    log_probs_BTV: Tensor,
-    lens_B: Tensor,
-    tokens_BU: Tensor,
-    token_lens_B: Tensor,
-    part: TimePart | None = None,
-) -> Tensor:
-    """CTC loss of each utterance (B) in nats; the blank is the last token.
-
-    Where ``log_probs`` are those of a part of the frames, the losses are still those of the whole.
-    """
-    part = part or WholeTime(log_probs_BTV.shape[1])
-    if is_long(tokens_BU, part):
-        return long_ctc_losses(log_probs_BTV, lens_B, tokens_BU, token_lens_B, part)
-    blank = log_probs_BTV.shape[-1] - 1
-    return F.ctc_loss(log_probs_BTV.transpose(0, 1), tokens_BU, lens_B, token_lens_B, blank, reduction="none")
-
-
-def divergence(log_probs_RTV: Tensor, lens_R: Tensor, part: TimePart | None = None) -> Tensor:
-    """How far two views of the same utterances, one after the other in R, disagree: nats, 0-d.
-
-    Half of KL(b to a) and KL(a to b), summed over frames; each view is drawn to the other as it stands.
-    """
-    swapped_RTV = log_probs_RTV.detach().roll(len(lens_R) // 2, 0)
-    apart_RT = F.kl_div(log_probs_RTV, swapped_RTV, reduction="none", log_target=True).sum(-1)
-    part = part or WholeTime(apart_RT.shape[1])
-    valid_RT = valid_frames(lens_R - part.span.first, apart_RT.shape[1])
-    return part.add_up(0.5 * (apart_RT * valid_RT).sum())
 
 
 def build(config: ModelConfig, seed: int) -> FastConformerCTC:

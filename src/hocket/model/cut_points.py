@@ -29,7 +29,7 @@ def pieces(config: ModelConfig, num_frames: int) -> tuple[Piece, ...]:
     inner block that is learnt from.
     """
     seconds = dict.fromkeys(piece_names(config), 0.0)
-    for part in parts(config):
+    for part in parts(config, num_frames):
         piece = ".".join(part.name.split(".")[:3])
         times = 1 + len(config.intermediate_ctc) if piece == "ctc_head" else 1
         seconds[piece] += times * (

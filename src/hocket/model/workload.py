@@ -52,12 +52,17 @@ class Part:
     num_parameters: int
 
 
-def parts(config: ModelConfig) -> tuple[Part, ...]:
-    """The subsampling, every block by its four modules, and the head, in order."""
+def parts(config: ModelConfig, num_frames: int | None = None) -> tuple[Part, ...]:
+    """The subsampling, every block by its four modules, and the head, in order.
+
+    For utterances of ``num_frames`` feature frames, or of any length: attention in a limited window is
+    square in T' while all scores are computed, and linear once it goes in tiles (see :func:`_seen`).
+    """
     rows = [_subsampling(config)]
     for number in range(config.num_layers):
         block = f"encoder.layers.{number}"
-        rows += [_feed_forward(config, f"{block}.feed_forward1"), _attention(config, f"{block}.self_attn")]
+        rows.append(_feed_forward(config, f"{block}.feed_forward1"))
+        rows.append(_attention(config, f"{block}.self_attn", _seen(config, num_frames)))
         rows += [_convolution(config, f"{block}.conv"), _feed_forward(config, f"{block}.feed_forward2")]
         rows += [
             Part(
@@ -146,18 +151,41 @@ def _feed_forward(config: ModelConfig, name: str) -> Part:
     )
 
 
-def _attention(config: ModelConfig, name: str) -> Part:
+def _seen(config: ModelConfig, num_frames: int | None) -> int | None:
+    """Frames after subsampling whose scores are computed for each frame, whole tiles; None for all T'.
+
+    Of a window limited on both sides, and for utterances that are longer than it and than
+    ``blockwise_above``: up to that length all scores are computed, whatever the window. Of utterances of
+    any length it tells when tiles begin before the window is full.
+    """
+    if config.left_context is None or config.right_context is None:
+        return None
+    block = config.attention_block
+    seen = block * (1 - (-config.left_context // block) - (-config.right_context // block))
+    length = seen + 1 if num_frames is None else config.subsampled(num_frames)
+    return seen if length > max(seen, config.blockwise_above) else None
+
+
+def _attention(config: ModelConfig, name: str, seen: int | None) -> Part:
     """Scores by content, by distance (2T - 1 of them) and the weighted sum are square in T'.
 
-    The projection of the distances is counted per utterance, though it is done once per micro-batch:
-    the cost model has no term for T alone, and B is what it grows with elsewhere.
+    With ``seen`` they are that many times T'. The projection of the distances is counted per utterance,
+    though it is done once per micro-batch: the cost model has no term for T alone, and B is what it grows
+    with elsewhere.
     """
     hidden, heads, factor = config.hidden_size, config.num_heads, config.subsampling_factor
     frame = _products(config, 4 * hidden * hidden).linear
-    flops = Polynomial(linear=frame, square=_TRAIN * 2 * 4 * hidden / factor**2)
-    values = Polynomial(linear=_values(config, 14 * hidden).linear, square=_TRAIN * 4 * 4 * heads / factor**2)
+    flops = _pairs(frame, _TRAIN * 2 * 4 * hidden, factor, seen)
+    values = _pairs(_values(config, 14 * hidden).linear, _TRAIN * 4 * 4 * heads, factor, seen)
     biases = 4 * hidden if config.attention_bias else 0
     return Part(name, flops, values, 5 * hidden * hidden + 2 * hidden + biases + 2 * hidden)
+
+
+def _pairs(linear: float, each: float, factor: int, seen: int | None) -> Polynomial:
+    """``linear``, and ``each`` for every two frames after subsampling of which one sees the other."""
+    if seen is None:
+        return Polynomial(linear=linear, square=each / factor**2)
+    return Polynomial(linear=linear + each * seen / factor)
 
 
 def _convolution(config: ModelConfig, name: str) -> Part:

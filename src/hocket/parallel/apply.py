@@ -8,8 +8,7 @@ import torch
 
 from hocket.comms.communicator import Alone
 from hocket.comms.mesh import Mesh
-from hocket.core.errors import UsageError
-from hocket.core.layout import AXES, Layout
+from hocket.core.layout import Layout
 from hocket.core.protocols import Replica
 from hocket.parallel.fsdp import ShardedGradients, shard
 from hocket.parallel.gradients import Gradients, SummedGradients, WholeGradients
@@ -20,9 +19,6 @@ from hocket.parallel.recompute import Recomputing
 from hocket.parallel.sequence import split_sequence
 from hocket.parallel.tensor import split_tensor
 from hocket.parallel.whole import Share, WholeReplica
-
-SPLIT_HERE = ("pp", "dp_replicate", "dp_shard", "sp", "tp")
-"""Axes that can be split."""
 
 
 def apply(
@@ -37,15 +33,9 @@ def apply(
     """Make a replica of ``model`` on ``device`` under ``layout``, in place.
 
     ``mesh`` may be missing where nothing is split. The model must be whole, and the same on every rank;
-    what this rank does not hold of it is freed. Raises :class:`UsageError` for an axis along which this
-    model cannot be split.
+    what this rank does not hold of it is freed. Raises :class:`~hocket.core.errors.UsageError` where this
+    model cannot be split so.
     """
-    for axis, degree in zip(AXES, layout.degrees, strict=True):
-        if degree > 1 and axis not in SPLIT_HERE:
-            raise UsageError(
-                f"layout: {axis}={degree} is not supported",
-                f"Axes that can be split: {', '.join(SPLIT_HERE)}.",
-            )
     split = layout.replica_size > 1
     assert mesh is not None or not split, "a split replica needs the mesh"
 

@@ -17,16 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hocket.comms.communicator import Communicator
-from hocket.model.ctc_long import is_long, long_ctc_losses
 from hocket.model.frames import valid_frames
-from hocket.model.time import TimePart, WholeTime
+from hocket.model.tiles import wide
+from hocket.model.time import TimePart
+from hocket.model.vocabulary import Vocabulary
 
 
-class SplitVocabulary:
-    """This rank has the tokens from ``first`` on; see :class:`hocket.model.ctc.Vocabulary`.
-
-    The blank is the last token of the last rank.
-    """
+class SplitVocabulary(Vocabulary):
+    """This rank has the tokens from ``first`` on; the blank is the last token of the last rank."""
 
     def __init__(self, ranks: Communicator, first: int, count: int) -> None:
         self._ranks, self._first, self._count = ranks, first, count
@@ -34,46 +32,31 @@ class SplitVocabulary:
 
     def log_probs(self, logits_RTV: Tensor) -> Tensor:
         """This rank's, normalised over the tokens of all, in float32 (or float64)."""
-        exact = torch.float64 if logits_RTV.dtype == torch.float64 else torch.float32
-        y_RTV: Tensor = _LogSoftmax.apply(logits_RTV.to(exact), self._ranks)  # type: ignore[no-untyped-call]
+        exact = logits_RTV.to(wide(logits_RTV.dtype))
+        y_RTV: Tensor = _LogSoftmax.apply(exact, self._ranks)  # type: ignore[no-untyped-call]
         return y_RTV
 
-    def losses(
-        self,
-        log_probs_RTV: Tensor,
-        lens_R: Tensor,
-        tokens_RU: Tensor,
-        token_lens_R: Tensor,
-        part: TimePart | None = None,
-    ) -> Tensor:
-        """CTC loss of each row (R) in nats, the same on all ranks."""
-        emissions_RTK = self.emissions(log_probs_RTV, tokens_RU)
-        part = part or WholeTime(log_probs_RTV.shape[1])
-        if is_long(tokens_RU, part):
-            return long_ctc_losses(emissions_RTK, lens_R, places_of(tokens_RU), token_lens_R, part)
-        losses_R: Tensor = _EmissionCTC.apply(  # type: ignore[no-untyped-call]
-            emissions_RTK, lens_R, places_of(tokens_RU), token_lens_R
-        )
-        return losses_R
-
-    def emissions(self, log_probs_RTV: Tensor, tokens_RU: Tensor) -> Tensor:
-        """Log-probabilities (R, T, K) of each place of the text, and of the blank."""
+    def emissions(self, log_probs_RTV: Tensor, tokens_RU: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (R, T, K) of each place of the text, and of the blank; and those places."""
         here_RU = (tokens_RU >= self._first) & (tokens_RU < self._first + self._count - self._has_blank)
         index_RU = (tokens_RU - self._first).clamp(0, self._count - 1)
         index_RTU = index_RU[:, None].expand(-1, log_probs_RTV.shape[1], -1)
         own_RTU = log_probs_RTV.gather(2, index_RTU).masked_fill(~here_RU[:, None], 0.0)
         blank_RT1 = log_probs_RTV[..., -1:] if self._has_blank else torch.zeros_like(own_RTU[..., :1])
-        emissions_RTK: Tensor = _Gathered.apply(torch.cat((own_RTU, blank_RT1), 2), self._ranks)  # type: ignore[no-untyped-call]
-        return emissions_RTK
+        return self.over_tokens(torch.cat((own_RTU, blank_RT1), 2)), places_of(tokens_RU)
 
-    def divergence(self, log_probs_RTV: Tensor, lens_R: Tensor, part: TimePart | None = None) -> Tensor:
-        """See :func:`hocket.model.ctc.divergence`; each rank adds up its own tokens first."""
-        part = part or WholeTime(log_probs_RTV.shape[1])
-        swapped_RTV = log_probs_RTV.detach().roll(len(lens_R) // 2, 0)
-        apart_RT = F.kl_div(log_probs_RTV, swapped_RTV, reduction="none", log_target=True).sum(-1)
-        own = 0.5 * (apart_RT * valid_frames(lens_R - part.span.first, apart_RT.shape[1])).sum()
-        whole: Tensor = _Gathered.apply(own, self._ranks)  # type: ignore[no-untyped-call]
-        return part.add_up(whole)
+    def short_losses(
+        self, scores_RTV: Tensor, lens_R: Tensor, places_RU: Tensor, token_lens_R: Tensor, part: TimePart
+    ) -> Tensor:
+        """The same on all ranks."""
+        arguments = (scores_RTV, lens_R, places_RU, token_lens_R)
+        losses_R: Tensor = _EmissionCTC.apply(*arguments)  # type: ignore[no-untyped-call]
+        return losses_R
+
+    def over_tokens(self, total: Tensor) -> Tensor:
+        """Each rank adds up its own first."""
+        whole: Tensor = _Gathered.apply(total, self._ranks)  # type: ignore[no-untyped-call]
+        return whole
 
     def best(self, logits_RTV: Tensor) -> Tensor:
         """The likeliest token (R, T) of all; of equal ones the one with the smallest id."""

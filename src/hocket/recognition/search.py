@@ -122,10 +122,13 @@ def read_calibration(path: Path) -> Calibration:
 
 
 def read_lines(path: Path) -> tuple[str, ...]:
-    """Words and phrases, one a line. Raises :class:`UsageError`."""
+    """Words and phrases, one a line. Raises :class:`UsageError`, also when there is none."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"{path}: cannot read the list: {why}", "It is text, an entry a line.") from error
-    return tuple(line.strip() for line in lines if line.strip())
+    found = tuple(line.strip() for line in lines if line.strip())
+    if not found:
+        raise UsageError(f"{path}: the list is empty", "Write an entry a line, or leave it out.")
+    return found

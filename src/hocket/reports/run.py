@@ -12,6 +12,7 @@ from typing import Any
 from hocket.core import clock, events
 from hocket.core.errors import RunError
 from hocket.core.events import Event
+from hocket.corpus.storage.meter import hit_rate
 from hocket.reports.axes import number, percent
 
 SECONDS_PER_FRAME = 0.01
@@ -220,9 +221,8 @@ def _storage(steps: Sequence[Event]) -> dict[str, float]:
         for name, value in one.items():
             if name not in ("hit_rate", "read_ms_p50", "read_ms_p99"):
                 total[name] = total.get(name, 0) + value
-    if total:
-        near, far = total.get("disk_bytes", 0), total.get("store_bytes", 0)
-        total["hit_rate"] = near / max(1, near + far)
+    if "needed_bytes" in total:
+        total["hit_rate"] = hit_rate(total["needed_bytes"], total.get("store_bytes", 0))
     latencies = sorted(one["read_ms_p50"] for one in told if "read_ms_p50" in one)
     if latencies:
         total["read_ms_p50"] = latencies[len(latencies) // 2]

@@ -19,8 +19,8 @@ from hocket.core.cost import CostModel
 from hocket.core.errors import RunError
 from hocket.corpus.audio import SAMPLE_RATE
 from hocket.corpus.index import CorpusIndex
-from hocket.corpus.shard_source import StorageSettings
-from hocket.corpus.storage import Storage, read_utterance
+from hocket.corpus.storage.recordings import Storage, read_utterance
+from hocket.corpus.storage.shard_source import StorageSettings
 
 _BATCHES = BatchSettings(micro_batches_per_step=1)
 _COST = CostModel(a0=0.0, a=1.0, b=0.0, c=0.0, d=0.0)
@@ -33,6 +33,8 @@ class PassReport:
     utterances: int
     seconds: float
     audio_seconds: float
+    needed_bytes: int
+    """Of the recordings that were decoded."""
     store_bytes: int
     disk_bytes: int
     fetched_bytes: int
@@ -56,7 +58,7 @@ class PassReport:
     @property
     def megabytes_per_second(self) -> float:
         """Of the recordings."""
-        return (self.store_bytes + self.disk_bytes) / self.seconds / 1e6
+        return self.needed_bytes / self.seconds / 1e6
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ def measure(
     index = CorpusIndex.open(corpus, split)
     settings = settings or StorageSettings()
     passes: dict[str, PassReport] = {}
+    if settings.cache is not None:
+        settings.cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="hocket-bench-", dir=settings.cache) as folder:
         own = settings.model_copy(update={"cache": Path(folder)})
         passes["cold"] = read_pass(index, store, own, seconds=seconds)
@@ -149,6 +153,7 @@ def read_pass(
         utterances=count,
         seconds=took,
         audio_seconds=samples / SAMPLE_RATE,
+        needed_bytes=total.needed_bytes,
         store_bytes=total.store_bytes,
         disk_bytes=total.disk_bytes,
         fetched_bytes=total.fetched_bytes,

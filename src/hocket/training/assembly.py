@@ -21,7 +21,7 @@ from hocket.core.protocols import Replica, SyncStrategy
 from hocket.corpus.audio import SAMPLE_RATE
 from hocket.corpus.loading import Loader
 from hocket.corpus.mixture import CorpusMixture, common_tokens
-from hocket.corpus.storage import Storage
+from hocket.corpus.storage.recordings import Storage
 from hocket.corpus.tokens import Tokens
 from hocket.hardware.device import describe
 from hocket.model import build, workload

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -92,7 +93,11 @@ class Trainer:
             self.heartbeat.beat("preflight", 0)
             preflight(self.plan, self.loader, self.replica)
         stop = validates = saves = False
-        with self.progress.running(), self.loader.prefetch(self._work(first)) as loaded:
+        with (
+            self.progress.running(),
+            closing(self.loader),
+            self.loader.prefetch(self._work(first)) as loaded,
+        ):
             if first and self._validates(first) and self.progress.validated.step != first:
                 self._pause(first, validates=True, saves=False)  # a signal came in its place
             for step in range(first, self.num_steps):

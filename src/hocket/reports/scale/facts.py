@@ -45,6 +45,38 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """One finished run. Times count from the beginning of its first step."""
+
+    fingerprint: str
+    num_parameters: int
+    num_steps: int
+    loss: float
+    """Nats per token, smoothed, at the end."""
+    audio_seconds: float
+    """Audio learnt from."""
+    wall_seconds: float
+    """To the end of the last step; starting, validation and the last checkpoint do not count."""
+    steps_per_second: float
+    audio_per_second: float
+    """Both without the first tenth of the run."""
+    bytes_per_step: int
+    seconds_by_rank: list[dict[str, float]]
+    imbalance: float | None
+    padding: float
+    staleness_mean: float | None
+    staleness_max: int | None
+    shares: list[float]
+    """Of the micro-batches that each worker did, where that was not planned."""
+    num_restarts: int
+    times: list[float]
+    losses: list[float]
+    """The smoothed loss against time, thinned."""
+    took_seconds: float
+    """From start to end of the whole training, with starting and the last checkpoint."""
+
+
+@dataclass(frozen=True)
 class Details:
     """What of a cell the page shows beside its row."""
 
@@ -52,17 +84,7 @@ class Details:
     """The strategy with what was set."""
     is_plain: bool
     """True for whole gradients summed at every step, what all are compared with."""
-    num_parameters: int
-    num_steps: int
-    seconds_by_rank: list[dict[str, float]]
-    imbalance: float | None
-    padding: float
-    staleness_mean: float | None
-    staleness_max: int | None
-    shares: list[float]
-    num_restarts: int
-    times: list[float]
-    losses: list[float]
+    run: Measured
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Group:
         """By kind, mean over seeds."""
         ranks: list[dict[str, float]] = []
         for rank in range(self.workers):
-            told = [details.seconds_by_rank[rank] for _, details in self.cells]
+            told = [details.run.seconds_by_rank[rank] for _, details in self.cells]
             ranks.append({kind: sum(each.get(kind, 0.0) for each in told) / len(told) for kind in KINDS})
         return ranks
 

@@ -95,7 +95,7 @@ def _notes(study: Study) -> str:
             f"{most} workers on {cores} cores: their losses and word errors count, their times do not "
             "say what as many cores would give."
         )
-    restarted = sum(details.num_restarts > 0 for _, details in study.cells)
+    restarted = sum(details.run.num_restarts > 0 for _, details in study.cells)
     if restarted:
         said.append(f"{restarted} cells lost a worker on their way: their times hold the restart.")
     return "".join(f'<p class="warning">{escape(each)}</p>' for each in said)

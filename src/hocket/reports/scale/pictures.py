@@ -96,7 +96,7 @@ def losses(groups: Sequence[Group], colours: Colours) -> list[str]:
     drawn = []
     for workers, link, partition, kind in dict.fromkeys(map(_place, groups)):
         here = [each for each in groups if _place(each) == (workers, link, partition, kind)]
-        lines = [colours.line(each.label, each.details.times, each.details.losses) for each in here]
+        lines = [colours.line(each.label, each.details.run.times, each.details.run.losses) for each in here]
         where = _where(workers, link, partition, kind)
         seed = here[0].cells[0][0].seed
         drawn.append(

@@ -106,7 +106,7 @@ def bounds(groups: Sequence[Group]) -> list[str]:
     for each in groups:
         if not each.is_plain or each.link == LOOPBACK or each.scaling != "strong":
             continue
-        steps = each.details.num_steps
+        steps = each.details.run.num_steps
         by_rank = each.seconds_by_rank()
         computing = sum(rank["compute"] + rank["data"] for rank in by_rank) / len(by_rank) / steps
         sent = each.mean(lambda cell: float(cell.bytes_per_step)) or 0.0
@@ -126,11 +126,11 @@ def staleness(groups: Sequence[Group]) -> tuple[list[str], Rows]:
     head = ["strategy", "workers,", "link", "staleness, updates", "largest, updates", "shares of the work, %"]
     rows = []
     for each in groups:
-        told = [details for _, details in each.cells if details.staleness_mean is not None]
+        told = [details for _, details in each.cells if details.run.staleness_mean is not None]
         if told:
-            mean = sum(details.staleness_mean or 0.0 for details in told) / len(told)
-            most = max(details.staleness_max or 0 for details in told)
-            shares = ", ".join(f"{100 * share:.0f}" for share in told[0].shares)
+            mean = sum(details.run.staleness_mean or 0.0 for details in told) / len(told)
+            most = max(details.run.staleness_max or 0 for details in told)
+            shares = ", ".join(f"{100 * share:.0f}" for share in told[0].run.shares)
             rows.append([each.label, str(each.workers), each.link, f"{mean:.2f}", str(most), shares])
     return head, rows
 
@@ -158,8 +158,9 @@ def partitions(groups: Sequence[Group]) -> tuple[list[str], Rows]:
     ]
     rows = [
         [
-            *(each.label, str(each.workers), each.partition, each.seeds, f"{100 * each.details.padding:.1f}"),
-            _said(each.details.imbalance, lambda value: f"{value:.3f}"),
+            *(each.label, str(each.workers), each.partition, each.seeds),
+            f"{100 * each.details.run.padding:.1f}",
+            _said(each.details.run.imbalance, lambda value: f"{value:.3f}"),
             _said(each.mean(lambda cell: cell.wer), lambda value: f"{100 * value:.1f}"),
             _said(each.mean(lambda cell: cell.loss), lambda value: f"{value:.3f}"),
             _said(each.mean(lambda cell: cell.steps_per_second)),

@@ -11,44 +11,13 @@ from typing import Any
 from hocket.core import events, files
 from hocket.core.errors import RunError
 from hocket.core.events import Event
+from hocket.reports.scale.facts import Measured
 from hocket.training.folder import RunFolder
 
 _MEASURED, _SCORED = "measured.json", "scored.json"
 _MOST_POINTS = 400
 _WARM_UP = 0.1
 """Part of the steps that a rate leaves out: caches fill then."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One finished run. Times count from the beginning of its first step."""
-
-    fingerprint: str
-    num_parameters: int
-    num_steps: int
-    loss: float
-    """Nats per token, smoothed, at the end."""
-    audio_seconds: float
-    """Audio learnt from."""
-    wall_seconds: float
-    """To the end of the last step; starting, validation and the last checkpoint do not count."""
-    steps_per_second: float
-    audio_per_second: float
-    """Both without the first tenth of the run."""
-    bytes_per_step: int
-    seconds_by_rank: list[dict[str, float]]
-    imbalance: float | None
-    padding: float
-    staleness_mean: float | None
-    staleness_max: int | None
-    shares: list[float]
-    """Of the micro-batches that each worker did, where that was not planned."""
-    num_restarts: int
-    times: list[float]
-    losses: list[float]
-    """The smoothed loss against time, thinned."""
-    took_seconds: float
-    """From start to end of the whole cell, with starting and scoring."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +32,8 @@ class Scored:
     """Word errors of each utterance, in the order of the split."""
     words: list[int]
     """Words of its reference."""
+    took_seconds: float = 0.0
+    """To recognise and score all of it; 0 where nobody counted."""
 
 
 def read(folder: Path, fingerprint: str) -> Measured | None:

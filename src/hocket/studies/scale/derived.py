@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hocket.comms.links import LOOPBACK
-from hocket.reports.scale.facts import Cell, Details, Parity
-from hocket.studies.scale.cell import Measured, Scored
+from hocket.reports.scale.facts import Cell, Details, Measured, Parity
+from hocket.studies.scale.cell import Scored
 from hocket.studies.scale.grid import Point
 from hocket.studies.scale.parity import parity
 
@@ -58,6 +58,10 @@ def cells_of(
     return tuple((_cell(each, rate, target), _details(each)) for each in finished)
 
 
+def _details(each: Finished) -> Details:
+    return Details(each.point.strategy.label, each.point.strategy.is_plain, each.measured)
+
+
 def _cell(each: Finished, rate: float | None, target: float | None) -> Cell:
     point, measured, scored = each.point, each.measured, each.scored
     speedup = None if not rate else measured.audio_per_second / rate
@@ -94,25 +98,6 @@ def mean_seconds(by_rank: Sequence[dict[str, float]]) -> dict[str, float]:
     """Seconds by kind in the mean over ranks."""
     kinds = list(dict.fromkeys(kind for each in by_rank for kind in each))
     return {kind: round(sum(each.get(kind, 0.0) for each in by_rank) / len(by_rank), 3) for kind in kinds}
-
-
-def _details(each: Finished) -> Details:
-    measured = each.measured
-    return Details(
-        label=each.point.strategy.label,
-        is_plain=each.point.strategy.is_plain,
-        num_parameters=measured.num_parameters,
-        num_steps=measured.num_steps,
-        seconds_by_rank=measured.seconds_by_rank,
-        imbalance=measured.imbalance,
-        padding=measured.padding,
-        staleness_mean=measured.staleness_mean,
-        staleness_max=measured.staleness_max,
-        shares=measured.shares,
-        num_restarts=measured.num_restarts,
-        times=measured.times,
-        losses=measured.losses,
-    )
 
 
 def parities(finished: Sequence[Finished]) -> tuple[Parity, ...]:

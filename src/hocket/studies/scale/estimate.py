@@ -14,7 +14,8 @@ from hocket.core.layout import Layout
 from hocket.corpus.mixture import CorpusMixture, common_tokens
 from hocket.parallel import apply
 from hocket.planning.fit import fit_cost
-from hocket.studies.scale.cell import Measured
+from hocket.reports.scale.facts import Measured
+from hocket.studies.scale.cell import Scored
 from hocket.studies.scale.grid import Point
 from hocket.sync.all_reduce import AllReduceSettings
 from hocket.sync.gossip import GossipSettings
@@ -23,8 +24,8 @@ from hocket.sync.server import ServerSettings
 from hocket.training.assembly import make_model, make_plan
 from hocket.training.recipe import TrainRecipe
 
-_OVERHEAD_SECONDS = 25.0
-"""Starting and scoring, where no cell has told yet."""
+_OVERHEAD_SECONDS, _SCORING_SECONDS = 15.0, 10.0
+"""Starting, and scoring, where no cell has told yet."""
 _SAMPLED_STEPS = 8
 
 
@@ -35,20 +36,24 @@ class Pace:
     compute_per_audio: float
     """Seconds of one worker for a second of audio."""
     overhead: float
-    """Seconds of a cell before and after its steps."""
+    """Seconds of a training before and after its steps."""
+    scoring: float
+    """Seconds to recognise and score the test part."""
     num_parameters: int
 
 
-def pace_of(finished: Sequence[Measured], recipe: TrainRecipe) -> Pace:
+def pace_of(finished: Sequence[Measured], scored: Sequence[Scored], recipe: TrainRecipe) -> Pace:
     """From finished cells; without any, from micro-batches of the recipe's model on random input."""
+    told = [score.took_seconds for score in scored if score.took_seconds > 0]
+    scoring = statistics.median(told) if told else _SCORING_SECONDS
     if not finished:
-        return _try_out(recipe)
+        return _try_out(recipe, scoring)
     rates = [
         sum(each.get("compute", 0.0) for each in cell.seconds_by_rank) / max(cell.audio_seconds, 1e-9)
         for cell in finished
     ]
     rest = [max(0.0, cell.took_seconds - cell.wall_seconds) for cell in finished]
-    return Pace(statistics.median(rates), statistics.median(rest), finished[0].num_parameters)
+    return Pace(statistics.median(rates), statistics.median(rest), scoring, finished[0].num_parameters)
 
 
 def expected_seconds(point: Point, pace: Pace) -> float:
@@ -61,7 +66,7 @@ def expected_seconds(point: Point, pace: Pace) -> float:
     if point.link != LOOPBACK:
         sent = bytes_of(point, pace.num_parameters)
         sending = steps * 8 * sent / Link.parse(point.link).bits_per_second
-    return computing + sending + pace.overhead
+    return computing + sending + pace.overhead + (pace.scoring if point.score else 0.0)
 
 
 def bytes_of(point: Point, num_parameters: int) -> float:
@@ -82,7 +87,7 @@ _SHARES = {"bf16": 0.5, "fp16": 0.5, "one_bit": 1 / 30, "power_sgd": 0.1, "top_k
 """Of the uncompressed bytes, at the defaults: docs/sync/compression.md."""
 
 
-def _try_out(recipe: TrainRecipe) -> Pace:
+def _try_out(recipe: TrainRecipe, scoring: float) -> Pace:
     torch.set_num_threads(recipe.threads)
     tokens = common_tokens(recipe.corpora)
     model, _, _, _ = make_model(recipe, tokens, fresh=True)
@@ -92,4 +97,5 @@ def _try_out(recipe: TrainRecipe) -> Pace:
     batches = [plan.global_batch(step) for step in range(_SAMPLED_STEPS)]
     seconds = sum(spec.cost for batch in batches for spec in batch.micro_batches)
     audio = 0.01 * sum(batch.total_frames for batch in batches)
-    return Pace(seconds / audio, _OVERHEAD_SECONDS, sum(each.numel() for each in model.parameters()))
+    num_parameters = sum(each.numel() for each in model.parameters())
+    return Pace(seconds / audio, _OVERHEAD_SECONDS, scoring, num_parameters)

@@ -19,6 +19,8 @@ from hocket.training.launch import resolve
 from hocket.training.recipe import TrainRecipe
 
 TEST_SPLITS = ("test", "dev")
+SHOWN = 10
+"""Digits of a fingerprint in the name of a cell's folder."""
 _RULES = 1
 """Raised when the same settings come to measure something else: part of the fingerprint."""
 
@@ -64,7 +66,7 @@ class Point:
     def folder(self) -> str:
         """Name of its folder: readable, and of this fingerprint alone."""
         slug = re.sub(r"[^a-z0-9_]+", "-", self.label.lower()).strip("-")
-        return f"{slug[:80]}-{self.fingerprint[:10]}"
+        return f"{slug[:80]}-{self.fingerprint[:SHOWN]}"
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from hocket.recognition import hypotheses
 from hocket.recognition.job import recognize
 from hocket.recognition.report import JobProgress
 from hocket.recognition.score import score_file
+from hocket.reports.scale.facts import Measured
 from hocket.studies.scale import cell
-from hocket.studies.scale.cell import Measured, Scored
+from hocket.studies.scale.cell import Scored
 from hocket.studies.scale.grid import Point
 from hocket.training import launch
 from hocket.training.folder import RunFolder
@@ -57,6 +58,7 @@ def score(
     folder: Path, corpus: Path, split: str, workers: int, progress: Callable[[JobProgress], None]
 ) -> Scored:
     """Recognise ``split`` with the model of a trained cell."""
+    began = clock.monotonic()
     hyps = folder / "hyps.jsonl"
     recognize(
         RunFolder(folder / "run").root,
@@ -77,6 +79,7 @@ def score(
         wer_high=report.wer_high,
         errors=[edits(ref, hyp).errors for ref, hyp in pairs],
         words=[len(ref) for ref, _ in pairs],
+        took_seconds=clock.monotonic() - began,
     )
     cell.write_score(folder, scored)
     return scored

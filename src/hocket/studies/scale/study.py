@@ -21,7 +21,7 @@ from hocket.reports.scale import Study, page
 from hocket.studies.scale import cell, derived, running
 from hocket.studies.scale.derived import Finished
 from hocket.studies.scale.estimate import expected_seconds, pace_of
-from hocket.studies.scale.grid import Grid, Point, expand
+from hocket.studies.scale.grid import SHOWN, Grid, Point, expand
 from hocket.studies.scale.settings import StudySettings
 
 EXIT_INTERRUPTED = 130
@@ -81,19 +81,19 @@ def plan(recipe: Path, out: Path, settings: StudySettings) -> StudyPlan:
     """
     grid = _checked(recipe, settings)
     measured = [cell.read(_folder(out, point), point.fingerprint) for point in grid.points]
-    pace = pace_of([each for each in measured if each is not None], grid.points[0].recipe)
-    return StudyPlan(
-        tuple(
-            Planned(
-                point.label,
-                _folder(out, point),
-                found is not None and not _to_score(out, point, grid.split),
-                0.0 if found is not None else expected_seconds(point, pace),
-            )
-            for point, found in zip(grid.points, measured, strict=True)
-        ),
-        grid.notes,
+    scores = [cell.read_score(_folder(out, point), grid.split) for point in grid.points]
+    pace = pace_of(
+        [each for each in measured if each is not None],
+        [each for each in scores if each is not None],
+        grid.points[0].recipe,
     )
+    cells = []
+    for point, found, score in zip(grid.points, measured, scores, strict=True):
+        left = 0.0 if found is not None else expected_seconds(point, pace)
+        if found is not None and point.score and score is None:
+            left = pace.scoring
+        cells.append(Planned(point.label, _folder(out, point), left == 0.0, left))
+    return StudyPlan(tuple(cells), grid.notes)
 
 
 def scale(recipe: Path, out: Path, settings: StudySettings, watch: Watch) -> StudyReport:
@@ -226,7 +226,11 @@ def _checked(recipe: Path, settings: StudySettings) -> Grid:
 
 
 def _folder(out: Path, point: Point) -> Path:
-    return out / "cells" / point.folder
+    """The folder of a cell; also of one that another study here calls by another name."""
+    cells = out / "cells"
+    named = cells / point.folder
+    alike = [] if named.exists() else sorted(cells.glob(f"*-{point.fingerprint[:SHOWN]}"))
+    return alike[0] if alike else named
 
 
 def _to_score(out: Path, point: Point, split: str) -> bool:

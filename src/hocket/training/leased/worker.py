@@ -64,10 +64,16 @@ def main() -> None:
     os._exit(status)
 
 
-def run(folder: RunFolder, rank: int, local_rank: int | None = None) -> int:
-    """Join the run as one worker; the exit status. ``local_rank`` chooses the device, ``rank`` by default."""
+def run(
+    folder: RunFolder, rank: int, local_rank: int | None = None, look: Callable[[], None] = lambda: None
+) -> int:
+    """Join the run as one worker; the exit status.
+
+    ``local_rank`` chooses the device, ``rank`` by default. ``look`` is called while there is no supervisor,
+    and raises when there will be none.
+    """
     name = f"worker {rank} (pid {os.getpid()} on {os.uname().nodename})"
-    place, line = Rendezvous.find(folder.root, name, _FIND_SECONDS)
+    place, line = Rendezvous.find(folder.root, name, _FIND_SECONDS, look)
     outlive_parent()  # from here on the line tells of its end, and this process of that
     try:
         line.send("worker", rank=rank, pid=os.getpid())
@@ -159,6 +165,7 @@ class _Worker:
                 self._compute(item, waited)
             elif item.kind == "end":
                 self._strategy.close()
+                self._loader.close()
                 self._heartbeat.close()
                 return
             else:

@@ -17,12 +17,14 @@ _KEPT = 256
 class Counts:
     """Sums: bytes of recordings by where they came from, and what the store was asked for."""
 
+    needed_bytes: int = 0
+    """Of recordings that were learnt from, each as often as it was."""
     memory_bytes: int = 0
-    """Of recordings that were found in this process's memory."""
+    """Of these, what was found in this process's memory."""
     disk_bytes: int = 0
     """Of recordings of blocks that came from this host's disk into memory."""
     store_bytes: int = 0
-    """Of recordings of blocks that came from the store."""
+    """Of recordings of blocks that came from the store, into memory or onto this host's disk."""
     fetched_bytes: int = 0
     """Asked of the store and answered, headers between recordings included."""
     overread_bytes: int = 0
@@ -40,8 +42,13 @@ class Counts:
 
     @property
     def hit_rate(self) -> float:
-        """Part of what was brought into memory that the store was not asked for, 0 to 1."""
-        return self.disk_bytes / max(1, self.disk_bytes + self.store_bytes)
+        """Part of what was needed that the store was not asked for meanwhile, 0 to 1."""
+        return hit_rate(self.needed_bytes, self.store_bytes)
+
+
+def hit_rate(needed_bytes: float, store_bytes: float) -> float:
+    """See :attr:`Counts.hit_rate`; 0 when nothing was needed."""
+    return max(0.0, 1.0 - store_bytes / needed_bytes) if needed_bytes else 0.0
 
 
 class Meter:
@@ -86,7 +93,8 @@ class Meter:
         }
         if not told:
             return {}
-        told["hit_rate"] = round(since.hit_rate, 4)
+        if since.needed_bytes:
+            told["hit_rate"] = round(since.hit_rate, 4)
         for name, part in (("read_ms_p50", 0.5), ("read_ms_p99", 0.99)):
             seconds = self.latency(part)
             if seconds is not None and since.requests:

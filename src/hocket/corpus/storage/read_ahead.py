@@ -13,9 +13,9 @@ from threading import Condition, Lock, Thread
 
 from hocket.core import clock
 from hocket.core.errors import HocketError
-from hocket.corpus.block_memory import BlockMemory
-from hocket.corpus.shard_source import Future, Held, ShardSource
-from hocket.corpus.storage_meter import Meter
+from hocket.corpus.storage.block_memory import BlockMemory
+from hocket.corpus.storage.meter import Meter
+from hocket.corpus.storage.shard_source import Future, Held, ShardSource
 
 _FIRST_READERS, _FEWEST_READERS = 4, 2
 _ENOUGH = 8
@@ -44,7 +44,7 @@ class ReadAhead:
         self._schedule: Iterator[tuple[int, int, int]] = iter(())
         self._readers: list[Thread] = []
         self._stopped = False
-        self._begun, self._num_needed = clock.monotonic(), 0
+        self._begun, self._num_seen = clock.monotonic(), 0
         self._full_until, self._num_not_kept = 0.0, 0
         self.step = self._first_step = 0
 
@@ -63,11 +63,12 @@ class ReadAhead:
             for reader in self._readers:
                 reader.start()
 
-    def needed(self) -> None:
-        """A block was asked for, for the first time in a while."""
-        self._num_needed += 1
-        with self._moved:
-            self._moved.notify_all()
+    def look(self) -> None:
+        """See whether blocks were asked for since the last call, so that there may be room for others."""
+        if self._memory.num_asked != self._num_seen:
+            with self._moved:
+                self._num_seen = self._memory.num_asked
+                self._moved.notify_all()
 
     def stop(self) -> None:
         """Begin nothing more."""
@@ -83,10 +84,10 @@ class ReadAhead:
     @property
     def readers_wanted(self) -> int:
         """How many read beside each other now, as far as there are so many."""
-        latency = self._meter.latency(0.9)
-        if latency is None or self._num_needed < _ENOUGH:
+        latency, num_asked = self._meter.latency(0.9), self._memory.num_asked
+        if latency is None or num_asked < _ENOUGH:
             return _FIRST_READERS
-        rate = self._num_needed / max(clock.monotonic() - self._begun, 1e-6)
+        rate = num_asked / max(clock.monotonic() - self._begun, 1e-6)
         return max(_FEWEST_READERS, 1 + int(2.0 * rate * latency))
 
     @property

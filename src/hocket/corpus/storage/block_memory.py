@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future as Promise
 from threading import Lock
 
-from hocket.corpus.shard_source import Held
+from hocket.corpus.storage.shard_source import Held
 
 Key = tuple[int, int]
 """Corpus and block."""
@@ -20,9 +20,12 @@ class BlockMemory:
         self._max_bytes = max_bytes
         self._held: OrderedDict[Key, Held] = OrderedDict()
         self._promised: dict[Key, Promise[Held]] = {}
+        self._awaited: set[Key] = set()
         self._unread: dict[Key, int] = {}
         self._lock = Lock()
         self.num_bytes = 0
+        self.num_asked = 0
+        """Blocks that were asked for, again when they had left meanwhile."""
 
     def __contains__(self, key: Key) -> bool:
         return key in self._held
@@ -36,8 +39,8 @@ class BlockMemory:
     def get(self, key: Key, read: Callable[[], Held]) -> tuple[Held, bool]:
         """A block, and whether it was here; else by ``read``, or by the thread that reads it already."""
         with self._lock:
-            self._unread.pop(key, None)
             held = self._held.get(key)
+            self.num_asked += held is None or self._unread.pop(key, None) is not None
             if held is not None:
                 self._held.move_to_end(key)
                 return held, True
@@ -45,22 +48,29 @@ class BlockMemory:
             mine = promise is None
             if promise is None:
                 promise = self._promised[key] = Promise()
+            else:
+                self._awaited.add(key)
         return (self._read(key, promise, read, lambda _: True) if mine else promise.result()), False
 
     def read_ahead(self, key: Key, read: Callable[[], Held], keep: Callable[[Held], bool]) -> None:
-        """Read a block that nobody waits for, unless it is here or comes; it stays if ``keep`` says so."""
+        """Read a block that nobody waits for, unless it is here or comes.
+
+        It stays if ``keep`` says so, or somebody waits for it by then.
+        """
         with self._lock:
             if key in self._held or key in self._promised:
                 return
             promise = self._promised[key] = Promise()
 
-        def unless_wanted(held: Held) -> bool:
+        def stays(held: Held) -> bool:
+            if key in self._awaited:
+                return True
             if not keep(held):
                 return False
             self._unread[key] = held.stretch.length
             return True
 
-        self._read(key, promise, read, unless_wanted)
+        self._read(key, promise, read, stays)
 
     def _read(
         self, key: Key, promise: Promise[Held], read: Callable[[], Held], keep: Callable[[Held], bool]
@@ -70,6 +80,7 @@ class BlockMemory:
         except BaseException as error:
             with self._lock:
                 del self._promised[key]
+                self._awaited.discard(key)
             promise.set_exception(error)
             raise
         with self._lock:
@@ -77,6 +88,7 @@ class BlockMemory:
             if keep(held):
                 self._held[key] = held
                 self.num_bytes += held.stretch.length
+            self._awaited.discard(key)
             while self.num_bytes > self._max_bytes and len(self._held) > 1:
                 old, left = self._held.popitem(last=False)
                 self.num_bytes -= left.stretch.length

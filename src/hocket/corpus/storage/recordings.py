@@ -20,12 +20,12 @@ from hocket.core import clock
 from hocket.core.errors import CorpusError
 from hocket.core.seeds import I64
 from hocket.corpus import audio
-from hocket.corpus.block_cache import F64, BlockCache, NextUse
-from hocket.corpus.block_memory import BlockMemory
 from hocket.corpus.index import CorpusIndex, Utterance
-from hocket.corpus.read_ahead import ReadAhead
-from hocket.corpus.shard_source import Future, ShardSource, StorageSettings
-from hocket.corpus.storage_meter import Meter
+from hocket.corpus.storage.block_cache import F64, BlockCache, NextUse
+from hocket.corpus.storage.block_memory import BlockMemory
+from hocket.corpus.storage.meter import Meter
+from hocket.corpus.storage.read_ahead import ReadAhead
+from hocket.corpus.storage.shard_source import Future, ShardSource, StorageSettings
 
 
 class Storage:
@@ -97,16 +97,16 @@ class Storage:
             if kept is None and (self._future is not None or not source.remote):
                 kept = source.recording_alone(row)
             if kept is not None:
-                self.meter.add(wait_seconds=clock.monotonic() - begun)
+                self.meter.add(needed_bytes=len(kept), wait_seconds=clock.monotonic() - begun)
                 return kept
         held, was_here = self._memory.get(key, partial(source.block, key[1]))
         size = int(source.places.size[row])
         if was_here:
-            self.meter.add(memory_bytes=size)
+            self.meter.add(needed_bytes=size, memory_bytes=size)
         else:
-            self.meter.add(wait_seconds=clock.monotonic() - begun)
-            if self._ahead is not None:
-                self._ahead.needed()
+            self.meter.add(needed_bytes=size, wait_seconds=clock.monotonic() - begun)
+        if self._ahead is not None:
+            self._ahead.look()
         if row in held.bad:
             raise source.damaged(row)
         return source.places.within(held.stretch, held.data, row)
@@ -116,13 +116,17 @@ class Storage:
         if self._ahead is not None:
             self._ahead.at(step)
 
-    def close(self) -> None:
-        """End the reading ahead, and whoever waits for a store; what is on the disk stays."""
+    def stop(self) -> None:
+        """Begin nothing more: who waits for a store, or reads from it later, has a :class:`CorpusError`."""
         if self._ahead is not None:
             self._ahead.stop()
         for source in self._sources:
             if source is not None:
                 source.fetcher.stop()
+
+    def close(self) -> None:
+        """End the reading ahead, and whoever waits for a store; what is on the disk stays."""
+        self.stop()
         if self._ahead is not None:
             self._ahead.join()
         for source in self._sources:
@@ -135,7 +139,7 @@ class Storage:
     def _open_cache(self) -> BlockCache | None:
         if self._settings.cache_gb == 0 or not any(s is not None and s.remote for s in self._sources):
             return None
-        folder = self._settings.cache or Path(tempfile.gettempdir()) / f"hocket-cache-{os.getuid()}"
+        folder = self._settings.cache or _own_folder()
         try:
             cache = BlockCache(folder, int(self._settings.cache_gb * 1e9))
             for number, source in enumerate(self._sources):
@@ -165,6 +169,18 @@ class Storage:
             return future.next_use(corpus, blocks, int(self._now()))
 
         return uses
+
+
+def _own_folder() -> Path:
+    """Where blocks are kept when nobody says where: a place in which others can make folders, too."""
+    folder = Path(tempfile.gettempdir()) / f"hocket-cache-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise CorpusError(
+            f"{folder}: it belongs to somebody else, and cannot hold blocks of shards",
+            "Name another folder with loading.storage.cache, or set loading.storage.cache_gb to 0.",
+        )
+    return folder
 
 
 def read_utterance(

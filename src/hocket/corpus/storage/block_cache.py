@@ -13,12 +13,10 @@ taken up. Of shards whose future nobody told, what is there stays, and nothing e
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
-import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +29,9 @@ F64 = npt.NDArray[np.float64]
 NextUse = Callable[[I64], F64]
 """Of blocks: when each is needed next, in steps; now or earlier while it is in use, infinite for never."""
 
-_LEDGER = struct.Struct("qq")
-"""Marked (1) or not (0), and bytes of all blocks."""
+_MARK, _SUM = 0, 1
+"""Numbers of the ledger: marked (1) or not (0), and bytes of all blocks. Each is stored at one stroke: who is
+killed leaves the old number or the new one."""
 _BLOCKS = "[0-9a-f][0-9a-f]/[0-9]*"
 _FLIGHTS = "flights"
 """A file that every shelf has, for locks of blocks on their way; it tells a shelf from other folders."""
@@ -53,11 +52,12 @@ class BlockCache:
         self._thread = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        self._lock_is_held = False
         ledger = os.open(folder / "ledger", os.O_RDWR | os.O_CREAT, 0o600)
-        if os.fstat(ledger).st_size < _LEDGER.size:
-            os.ftruncate(ledger, _LEDGER.size)
-        self._ledger = mmap.mmap(ledger, _LEDGER.size)
+        if os.fstat(ledger).st_size < 16:  # new, or somebody tidied up: what lies here is to be counted
+            os.pwrite(ledger, np.asarray([1, 0], np.int64).tobytes(), 0)
         os.close(ledger)
+        self._ledger: I64 = np.memmap(folder / "ledger", np.int64, "r+", shape=(2,))
 
     def shelf(self, name: str, num_blocks: int, now: Callable[[], float], next_use: NextUse | None) -> Shelf:
         """The blocks of one split's shards, which are named by their fingerprint."""
@@ -68,7 +68,7 @@ class BlockCache:
     @property
     def num_bytes(self) -> int:
         """Bytes of all blocks of all shelves."""
-        return int(_LEDGER.unpack_from(self._ledger)[1])
+        return int(self._ledger[_SUM])
 
     def close(self) -> None:
         """Let go of the files; what is kept stays."""
@@ -81,11 +81,13 @@ class BlockCache:
         with self._alone() as mine:
             if not mine:
                 return False
+            path = shelf.path(block)
             if shelf.has(block):
-                return True
+                if path.is_file():
+                    return True
+                self._count_anew()  # somebody tidied up
             if not self._make_room(shelf, block, len(data)):
                 return False
-            path = shelf.path(block)
             arriving = self.folder / "arriving"
             with self._marked() as ledger:
                 try:
@@ -154,6 +156,9 @@ class BlockCache:
     def _forget_the_unused(self) -> None:
         """Drop the blocks of shelves that no living process holds: runs that are over."""
         for folder in self._others():
+            present = folder / "present"
+            if present.is_file() and not present.read_bytes().strip(b"\0"):
+                continue
             use = os.open(folder / "in-use", os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -179,21 +184,28 @@ class BlockCache:
 
     def _remove(self, shelf: Shelf, block: int) -> None:
         path = shelf.path(block)
-        with self._marked() as ledger, suppress(FileNotFoundError):
-            shelf.present[block] = 0
-            size = path.stat().st_size
-            path.unlink()
-            ledger(-size)
+        try:
+            with self._marked() as ledger:
+                shelf.present[block] = 0
+                size = path.stat().st_size
+                path.unlink()
+                ledger(-size)
+        except FileNotFoundError:  # somebody tidied up, and maybe not this one alone
+            self._count_anew()
 
     @contextmanager
     def _alone(self) -> Iterator[bool]:
-        """The only one to change the cache, and a ledger that is true; False when others take too long."""
+        """The only one to change the cache, and a ledger that is true; False when others take too long.
+
+        After that nobody waits any more, until the lock is free again.
+        """
         with self._thread:
-            if not _locked(self._lock, _PATIENCE):
+            self._lock_is_held = not _locked(self._lock, 0.0 if self._lock_is_held else _PATIENCE)
+            if self._lock_is_held:
                 yield False
                 return
             try:
-                if _LEDGER.unpack_from(self._ledger)[0]:
+                if self._ledger[_MARK]:
                     self._count_anew()
                 yield True
             finally:
@@ -202,20 +214,20 @@ class BlockCache:
     @contextmanager
     def _marked(self) -> Iterator[Callable[[int], None]]:
         """While files and ledger disagree. Gives a function that adds to the bytes in the ledger."""
-        _, before = _LEDGER.unpack_from(self._ledger)
-        added = 0
+        before, added = self.num_bytes, 0
 
         def add(more: int) -> None:
             nonlocal added
             added += more
 
-        _LEDGER.pack_into(self._ledger, 0, 1, before)
+        self._ledger[_MARK] = 1
         yield add  # not in a finally: after an error the mark stays, and the files are counted
-        _LEDGER.pack_into(self._ledger, 0, 1, before + added)
-        _LEDGER.pack_into(self._ledger, 0, 0, before + added)
+        self._ledger[_SUM] = before + added
+        self._ledger[_MARK] = 0
 
     def _count_anew(self) -> None:
-        """After a process that was killed, or an error, in the midst of a change."""
+        """After a process that was killed, or an error, in the midst of a change; or files that are gone."""
+        self._ledger[_MARK] = 1
         (self.folder / "arriving").unlink(missing_ok=True)
         total = 0
         for folder in self._folders():
@@ -225,7 +237,8 @@ class BlockCache:
                     total += path.stat().st_size
                     present.seek(int(path.name))
                     present.write(b"\x01")
-        _LEDGER.pack_into(self._ledger, 0, 0, total)
+        self._ledger[_SUM] = total
+        self._ledger[_MARK] = 0
 
 
 class Shelf:

@@ -9,20 +9,23 @@ nothing for long is named.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from threading import Event
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
+from contextlib import suppress
+from typing import Any
 
 from hocket.core import clock, seeds
 from hocket.core.errors import CorpusError
-from hocket.corpus.storage_meter import Meter
-from hocket.corpus.stores import Store
+from hocket.corpus.storage.meter import Meter
+from hocket.corpus.storage.stores import Store
 
 _SLOWEST = 1e6
 """Bytes a second: a request has ``timeout_seconds`` and the time that its bytes take at this rate, and twice
-as long each time that this was not enough."""
+as long each time that this was not enough, as far as ``give_up_seconds`` allows."""
 _HEDGE_PART, _HEDGE_FACTOR, _HEDGE_KNOWN, _HEDGE_SHARE = 0.95, 1.5, 32, 0.05
 _HEDGE_SECONDS = 0.02
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
+_FIRST_PAUSE, _LONGEST_PAUSE, _DOUBLINGS = 0.1, 10.0, 7
+_SMALL = 1e6
+"""Bytes that a file which is read whole has at most, about."""
 _DAMAGED_TRIES = 3
 _SIZE_EVERY = 4
 """Tries after which the size of the file is looked at again, from the second on."""
@@ -44,12 +47,18 @@ class Fetcher:
         self, store: Store, meter: Meter, *, timeout_seconds: float, give_up_seconds: float, hedge: bool
     ) -> None:
         self.store, self._meter = store, meter
-        self._timeout, self._give_up, self._hedge = timeout_seconds, give_up_seconds, hedge
-        self._stopped = Event()
+        self.timeout_seconds, self.give_up_seconds, self._hedge = timeout_seconds, give_up_seconds, hedge
+        self._over: Future[None] = Future()
 
     def stop(self) -> None:
-        """Let nobody wait any longer: reads that go on raise :class:`CorpusError`."""
-        self._stopped.set()
+        """Let nobody wait any longer: reads that go on raise :class:`CorpusError`, at once."""
+        with suppress(InvalidStateError):
+            self._over.set_result(None)
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless reading was ended: then :class:`CorpusError`."""
+        wait([self._over], timeout=seconds)
+        self._go_on()
 
     def fetch(
         self, name: str, file_size: int, first: int, length: int, damaged: Callable[[bytes], list[int]]
@@ -59,10 +68,11 @@ class Fetcher:
         Raises :class:`CorpusError` when the store has no such file, has one of another size than
         ``file_size``, or gives nothing for ``give_up_seconds``.
         """
-        begun, attempt, num_damaged, num_late = clock.monotonic(), 0, 0, 0
+        tries = _Tries(self, name, f"bytes {first} to {first + length}", first)
+        num_damaged = 0
         while True:
             try:
-                data = self._once(name, first, length, 2.0**num_late)
+                data = self._once(name, first, length, tries.limit(length))
                 bad = damaged(data)
                 if not bad:
                     return data, []
@@ -73,27 +83,38 @@ class Fetcher:
                 reason = "the checksums do not hold"
             except _Failed as error:
                 reason = str(error)
-                num_late += isinstance(error, _Late)
-            if attempt % _SIZE_EVERY == 1:
+                tries.num_late += isinstance(error, _Late)
+            if tries.number % _SIZE_EVERY == 1:
                 self._expect_size(name, file_size)
-            if clock.monotonic() - begun > self._give_up:
-                raise CorpusError(
-                    f"{self.store.address}: {name}: bytes {first} to {first + length} could not be read for "
-                    f"{self._give_up:g} s; the last time: {reason}",
-                    "Look at the store and the way there; loading.storage.give_up_seconds sets the patience.",
-                )
+            tries.again(reason)
             self._meter.add(retries=1)
-            draw = seeds.key("pause", name, first, attempt) / 2.0**64
-            pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**attempt) * (0.5 + draw)
-            attempt += 1
-            if self._stopped.wait(pause):
-                raise CorpusError(f"{self.store.address}: reading was ended")
+
+    def small_file(self, name: str) -> bytes | None:
+        """The whole of a small file; None where the store says that it has none, or shows none.
+
+        Raises :class:`CorpusError` when it gives nothing for ``give_up_seconds``.
+        """
+        tries = _Tries(self, name, "it", 0)
+        while True:
+            answer = self.store.whole(name)
+            try:
+                found: bytes = self._within(answer, tries.limit(_SMALL))
+                return found
+            except _Late as error:
+                reason = str(error)
+                tries.num_late += 1
+            except Exception as error:
+                if answer.done() and _is_final(error):
+                    return None
+                reason = _say(error)
+            tries.again(reason)
 
     def _expect_size(self, name: str, file_size: int) -> None:
         """Raise when the store says that a file has another size; one that says nothing is asked later."""
         try:
-            size = self.store.size(name).result(self._timeout)
+            size = self._within(self.store.size(name), self.timeout_seconds)
         except Exception:
+            self._go_on()
             return
         if size != file_size:
             raise CorpusError(
@@ -102,10 +123,24 @@ class Fetcher:
                 "Put the shards there that belong to the index, or prepare the corpus again.",
             )
 
-    def _once(self, name: str, first: int, length: int, patience: float) -> bytes:
-        """One try, of one request or two; :class:`_Failed` says why it gave nothing."""
+    def _within(self, answer: Future[Any], seconds: float) -> Any:
+        """What a request gives, or raises, in so many seconds; else it is called off: :class:`_Late`."""
+        try:
+            wait([answer, self._over], timeout=seconds, return_when=FIRST_COMPLETED)
+            if answer.done():
+                return answer.result()
+            self._go_on()
+            raise _Late(f"no answer in {seconds:.1f} s")
+        finally:
+            answer.cancel()
+
+    def _go_on(self) -> None:
+        if self._over.done():
+            raise CorpusError(f"{self.store.address}: reading was ended")
+
+    def _once(self, name: str, first: int, length: int, limit: float) -> bytes:
+        """One try of ``limit`` seconds, of one request or two; :class:`_Failed` says why it gave nothing."""
         begun = clock.monotonic()
-        limit = patience * (self._timeout + length / _SLOWEST)
         running = {self._send(name, first, length)}
         hedge_at = self._hedge_after()
         reason = "no answer"
@@ -114,7 +149,9 @@ class Fetcher:
                 elapsed = clock.monotonic() - begun
                 left = limit - elapsed
                 until = left if hedge_at is None else min(left, hedge_at - elapsed)
-                done, _ = wait(running, timeout=max(0.0, until), return_when=FIRST_COMPLETED)
+                either = [*running, self._over]
+                wait(either, timeout=max(0.0, until), return_when=FIRST_COMPLETED)
+                done = {answer for answer in running if answer.done()}
                 for answer in done:
                     running.discard(answer)
                     data, reason = self._look(answer, name, length)
@@ -122,6 +159,7 @@ class Fetcher:
                         self._meter.answered(clock.monotonic() - begun)
                         self._meter.add(fetched_bytes=length)
                         return data
+                self._go_on()
                 if not done and clock.monotonic() - begun >= limit:
                     raise _Late(f"no answer in {limit:.1f} s")
                 if not done and hedge_at is not None:
@@ -141,7 +179,7 @@ class Fetcher:
         try:
             data = answer.result()
         except Exception as error:
-            if isinstance(error, FileNotFoundError | PermissionError) or _status(error) in _FINAL_STATUS:
+            if _is_final(error):
                 raise CorpusError(
                     f"{self.store.address}: {name}: {_say(error)}",
                     "The shards must lie there as hocket prepare --shards wrote them.",
@@ -160,6 +198,40 @@ class Fetcher:
             return None
         usual = self._meter.latency(_HEDGE_PART)
         return None if usual is None else max(_HEDGE_SECONDS, _HEDGE_FACTOR * usual)
+
+
+class _Tries:
+    """Asking again and again for one thing: how long each time, how long between, and until when."""
+
+    def __init__(self, fetcher: Fetcher, name: str, what: str, place: int) -> None:
+        self._fetcher, self._name, self._what, self._place = fetcher, name, what, place
+        self._begun = clock.monotonic()
+        self.number = self.num_late = 0
+
+    def limit(self, length: float) -> float:
+        """Seconds for the next try at ``length`` bytes; at least one usual one, also at the end."""
+        usual = self._fetcher.timeout_seconds + length / _SLOWEST
+        left = self._fetcher.give_up_seconds - (clock.monotonic() - self._begun)
+        return float(min(usual * 2.0 ** min(self.num_late, _DOUBLINGS), max(usual, left)))
+
+    def again(self, reason: str) -> None:
+        """Pause before the next try. Raises :class:`CorpusError` when there is to be none."""
+        fetcher = self._fetcher
+        if clock.monotonic() - self._begun > fetcher.give_up_seconds:
+            raise CorpusError(
+                f"{fetcher.store.address}: {self._name}: {self._what} could not be read for "
+                f"{fetcher.give_up_seconds:g} s; the last time: {reason}",
+                "Look at the store and the way there; loading.storage.give_up_seconds sets the patience.",
+            )
+        draw = seeds.key("pause", self._name, self._place, self.number) / 2.0**64
+        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self.number, _DOUBLINGS)) * (0.5 + draw)
+        self.number += 1
+        fetcher.pause(pause)
+
+
+def _is_final(error: Exception) -> bool:
+    """True for an answer that will be the same however often one asks."""
+    return isinstance(error, FileNotFoundError | PermissionError) or _status(error) in _FINAL_STATUS
 
 
 def _status(error: Exception) -> int | None:

@@ -87,9 +87,16 @@ class Places:
         Raises :class:`CorpusError` when they are of another index, or damaged.
         """
         try:
-            items, blocks = ColumnFile(folder / split / FILE), ColumnFile(folder / split / BLOCKS)
+            items = ColumnFile(folder / split / FILE)
         except FileNotFoundError:
             return None
+        try:
+            blocks = ColumnFile(folder / split / BLOCKS)
+        except FileNotFoundError:
+            raise CorpusError(
+                f"{folder / split / BLOCKS}: it is not there, and {FILE} is",
+                "Copy the folder again, whole, or cut the shards again: hocket prepare SOURCE OUT --shards",
+            ) from None
         meta = items.metadata
         if meta.get("version") != VERSION or meta.get("index") != index or len(items) != num_rows:
             raise CorpusError(
@@ -98,7 +105,7 @@ class Places:
             )
         return Places(items, blocks)
 
-    def find_in(self, folder: Path, split: str, row: int) -> tuple[Path, Member, int]:
+    def find_in(self, folder: Path, row: int) -> tuple[Path, Member, int]:
         """Shard, bytes in it, and first sample of a row, where the shards lie in the corpus's folder."""
         shard = self.shards[int(self.shard[row])]
         return folder / shard.name, (int(self.offset[row]), int(self.size[row])), int(self.start[row])

@@ -1,7 +1,7 @@
 """Where shards lie: a folder, or an address that fsspec knows (``https://``, ``s3://``, ``gs://`` ...).
 
 A store answers requests for a range of bytes of one file. Requests run beside each other, and each can be
-called off: what waits, retries and asks twice is :mod:`hocket.corpus.fetching`.
+called off: what waits, retries and asks twice is :mod:`hocket.corpus.storage.fetching`.
 
 fsspec: https://filesystem-spec.readthedocs.io; ranges of HTTP: RFC 9110, section 14.
 """
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from hocket.core.errors import UsageError
 
@@ -53,7 +53,7 @@ def open_store(address: str | Path, requests: int, options: Mapping[str, Any]) -
     if isinstance(address, Path) or "://" not in address:
         return FolderStore(Path(address), requests)
     if address.startswith("file://"):
-        return FolderStore(Path(urlsplit(address).path), requests)
+        return FolderStore(Path(unquote(urlsplit(address).path)), requests)
     return FsspecStore(address, options)
 
 
@@ -141,7 +141,7 @@ class FsspecStore:
         return self._run(self._files._cat_file(self._path(name)))
 
     def close(self) -> None:
-        """Connections end with the process: other stores may share fsspec's thread."""
+        """Nothing: fsspec ends its connections when nobody holds them, and its thread serves all stores."""
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"

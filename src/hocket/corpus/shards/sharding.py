@@ -21,11 +21,12 @@ from hocket.comms import errands
 from hocket.core import clock, files
 from hocket.core.errors import CorpusError
 from hocket.core.seeds import I64
-from hocket.corpus import manifest, places, shar
+from hocket.corpus import manifest
 from hocket.corpus.importers.base import Progress
 from hocket.corpus.index import CorpusIndex
 from hocket.corpus.looking import stamp
-from hocket.corpus.places import Shard
+from hocket.corpus.shards import places, shar
+from hocket.corpus.shards.places import Shard
 
 _MB = 1e6
 _Cuts = Iterator[tuple[int, manifest.Cut | CorpusError]]
@@ -80,7 +81,9 @@ def cut_into_shards(
         there = [(own / name(number)).is_file() for name in (shar.tar_name, shar.cuts_name)]
         if not all(there):  # a try was ended while its files moved on
             (results / f"{number}.result").unlink(missing_ok=True)
-    written: list[shar.Written] = list(errands.run(results, "hocket.corpus.shar:write", jobs, workers, tell))
+    written: list[shar.Written] = list(
+        errands.run(results, "hocket.corpus.shards.shar:write", jobs, workers, tell)
+    )
     target = folder / split / places.SHAR
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,15 +14,14 @@ from pydantic import Field
 from hocket.core.errors import AudioError, CorpusError
 from hocket.core.recipe import Section
 from hocket.core.seeds import I64
-from hocket.corpus.block_cache import F64, Shelf
-from hocket.corpus.fetching import Fetcher
 from hocket.corpus.index import CorpusIndex
-from hocket.corpus.places import Places, Stretch
-from hocket.corpus.storage_meter import Meter
-from hocket.corpus.stores import open_store
+from hocket.corpus.shards.places import Places, Stretch
+from hocket.corpus.storage.block_cache import F64, Shelf
+from hocket.corpus.storage.fetching import Fetcher
+from hocket.corpus.storage.meter import Meter
+from hocket.corpus.storage.stores import open_store
 
 _CORPUS_FILE = "corpus.json"
-_ASK_SECONDS = 60.0
 
 
 class StorageSettings(Section):
@@ -125,7 +125,7 @@ class ShardSource:
             return None
         block = int(self.index.block[row])
         item = self.places.item(row)
-        kept = self.shelf.get(block, item.offset - self.stretch(block).offset, item.length)
+        kept = self._on_disk(self.shelf, block, item.offset - self.stretch(block).offset, item.length)
         if kept is None or self.places.damaged(item, memoryview(kept)):
             return None
         self._meter.add(disk_bytes=len(kept))
@@ -149,15 +149,28 @@ class ShardSource:
         )
 
     def _kept(self, block: int, stretch: Stretch) -> Held | None:
-        data = None if self.shelf is None else self.shelf.get(block)
+        data = None if self.shelf is None else self._on_disk(self.shelf, block)
         if data is None or self.shelf is None:
             return None
         if len(data) != stretch.length or self.places.damaged(stretch, memoryview(data)):
-            self._meter.add(damaged=1)
-            self.shelf.drop(block)
+            self._forget(self.shelf, block)
             return None
         self._meter.add(disk_bytes=self._recordings(stretch))
         return Held(stretch, memoryview(data))
+
+    def _on_disk(self, shelf: Shelf, block: int, first: int = 0, length: int | None = None) -> bytes | None:
+        """The bytes of a block, or of a part of it; None when they are not there, or cannot be read."""
+        try:
+            return shelf.get(block, first, length)
+        except OSError:
+            self._forget(shelf, block)
+            return None
+
+    def _forget(self, shelf: Shelf, block: int) -> None:
+        """A block that is damaged where it is kept is fetched again."""
+        self._meter.add(damaged=1)
+        with suppress(OSError):  # of a disk that is broken
+            shelf.drop(block)
 
     def _fetch(self, stretch: Stretch) -> Held:
         data, bad = self._read(stretch)
@@ -194,11 +207,16 @@ class ShardSource:
     def _same_shards(self) -> None:
         """A store that has a ``corpus.json`` says in it which shards it has."""
         store, split = self.fetcher.store, self.index.split
-        try:
-            told = json.loads(store.whole(_CORPUS_FILE).result(_ASK_SECONDS))
-            there = told["shards"][split]["fingerprint"]
-        except Exception:
+        told = self.fetcher.small_file(_CORPUS_FILE)
+        if told is None:
             return  # the checksum of each recording is looked at anyway
+        try:
+            there = json.loads(told)["shards"][split]["fingerprint"]
+        except (ValueError, LookupError, TypeError):
+            raise CorpusError(
+                f"{store.address}: {_CORPUS_FILE} there tells of no shards of {split}",
+                "Put the folder there that hocket prepare --shards wrote.",
+            ) from None
         if there != self.places.fingerprint:
             raise CorpusError(
                 f"{store.address}: the shards of {split} there are others than those of {self.index.folder}",
