@@ -9,7 +9,18 @@ import typer
 from typer.core import TyperGroup
 
 from hocket import __version__
-from hocket.cli import compare, demo, export, info, lm, prepare, recognize, score, train
+from hocket.cli import (
+    average,
+    compare,
+    demo,
+    export,
+    info,
+    lm,
+    prepare,
+    recognize,
+    score,
+    train,
+)
 from hocket.core.errors import HocketError
 
 
@@ -59,4 +70,5 @@ app.command("compare")(compare.compare)
 app.add_typer(lm.app, name="lm")
 app.command("export")(export.export)
 app.command("demo")(demo.demo)
+app.command("average")(average.average)
 app.command("info")(info.info)

@@ -39,6 +39,17 @@ class GradBucket:
             start += size
 
 
+class OutOfMemory(Exception):
+    """A replica could not compute a micro-batch for want of memory; its gradients are incomplete.
+
+    ``position`` is that of the micro-batch in what the replica was given.
+    """
+
+    def __init__(self, position: int, reason: str) -> None:
+        super().__init__(reason)
+        self.position = position
+
+
 @dataclass(frozen=True)
 class MicroBatchResult:
     """What came out of one micro-batch: the *sum* of its utterances' losses, in nats."""
@@ -71,6 +82,9 @@ class Replica(Protocol):
         ``on_micro_batch`` asks for gradients one micro-batch at a time: it is called after each
         backward pass with the position in ``micro_batches``, while the buckets hold that one's
         gradient alone; they are cleared before the next.
+
+        Raises :class:`OutOfMemory`; some buckets may have been handed out by then, with gradients that
+        count no more, and the next call begins anew.
         """
         ...
 
@@ -102,6 +116,8 @@ class StepReport:
     """Seconds this rank spent agreeing: waiting for others, and communicating."""
     bytes_sent: int = 0
     """Bytes that this rank put on the wire for this step."""
+    out_of_memory: int = 0
+    """Ranks that had too little memory for it: the step was skipped by all, to be taken again."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +129,8 @@ class RankPart:
     num_dropped: int = 0
     utterances: int = 0
     stop: bool = False
+    out_of_memory: bool = False
+    """The gradients are incomplete: the step must be skipped by all."""
 
 
 def utterance_digest(keys: Sequence[int]) -> int:

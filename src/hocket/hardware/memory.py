@@ -9,8 +9,19 @@ blocks hundreds of times: for a small model a sixth of its time went into that
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
 
+import torch
+
+from hocket.core.errors import RunError, UsageError
+
+T = TypeVar("T")
+_STATM = Path("/proc/self/statm")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of parameters in glibc's ``malloc.h``."""
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20
@@ -25,3 +36,72 @@ def keep_freed_memory() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     wanted = ((_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD), (_TRIM_THRESHOLD, _NEVER_TRIM))
     return all(mallopt(name, value) == 1 for name, value in wanted)
+
+
+_SIGNS = ("can't allocate memory", "not enough memory", "std::bad_alloc", "could not create a memory object")
+"""In texts of plain RuntimeErrors: of torch's allocator on CPUs, of C++ and of oneDNN."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for what libraries raise when an allocation failed."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+def give_back_memory(device: torch.device) -> None:
+    """Hand freed memory back to the system, so that what was kept in small parts can be had as large ones."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+class MemoryLimit:
+    """Keeps what this process holds for itself below ``limit_mb`` MiB while a model computes.
+
+    What is held is the process's private writable memory, touched or not (``VmData`` and stack, in
+    ``/proc/self/statm``). It is looked at whenever autograd keeps a tensor for the backward pass or takes
+    one up again, that is at every operation: the first that finds it grown, with less room left below the
+    limit than the largest growth so far, raises :class:`torch.OutOfMemoryError`. No allocation is made to
+    fail: some libraries do not recover from that (oneDNN's code generator refuses for ever after).
+    Linux only; raises :class:`UsageError` elsewhere.
+    """
+
+    def __init__(self, limit_mb: int) -> None:
+        if not _STATM.exists():
+            raise UsageError("memory.limit_mb: only Linux tells what a process holds", "Leave it out.")
+        self.limit_mb = limit_mb
+        self.peak_mb = 0.0
+        """The most that was held at any look."""
+        self._page_mb = os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def held_mb(self) -> float:
+        """MiB that the process holds for itself now."""
+        return int(_STATM.read_bytes().split()[5]) * self._page_mb
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """While inside, graphs that are built are watched, also in their backward pass.
+
+        Raises :class:`RunError` when more than the limit is held already.
+        """
+        self._seen, self._growth = self.held_mb(), 0.0
+        if self._seen > self.limit_mb:
+            raise RunError(
+                f"memory.limit_mb: {self.limit_mb}: a worker holds {self._seen:.0f} MiB before it computes",
+                "Raise it, or lower loading.cache_mb.",
+            )
+        with torch.autograd.graph.saved_tensors_hooks(self._look, self._look):
+            yield
+        self._look(None)
+
+    def _look(self, kept: T) -> T:
+        held = self.held_mb()
+        self.peak_mb = max(self.peak_mb, held)
+        if held > self._seen:
+            self._growth = max(self._growth, held - self._seen)
+            self._seen = held
+            if held + self._growth > self.limit_mb:
+                raise torch.OutOfMemoryError(f"{held:.0f} MiB are held, memory.limit_mb is {self.limit_mb}")
+        return kept

@@ -64,7 +64,7 @@ class FastConformerCTC(nn.Module):
             for x in (batch.feature_lens_B, batch.tokens_BU, batch.token_lens_B)
         )
         hidden, lens_R = self.encoder.after(
-            (*inner, config.num_layers), batch.features_BTF, feature_lens_R, key
+            (*inner, config.num_layers), batch.features_BTF, feature_lens_R, key, batch.rows_R
         )
         shares = [config.intermediate_ctc_weight / len(inner)] * len(inner) if inner else []
         terms = []

@@ -75,9 +75,13 @@ class Encoder(nn.Module):
         features_BTF: Tensor,
         feature_lens_B: Tensor,
         dropout_key: int | None = None,
+        rows_B: Tensor | None = None,
     ) -> tuple[list[Tensor], Tensor]:
-        """Hidden frames (B, T', D) after each of ``blocks``, counted from 1, and their lengths (B)."""
-        x_BTD, frames = self.start(features_BTF, feature_lens_B, dropout_key)
+        """Hidden frames (B, T', D) after each of ``blocks``, counted from 1, and their lengths (B).
+
+        ``rows_B``: which rows of a whole micro-batch these are, where they are a piece of it.
+        """
+        x_BTD, frames = self.start(features_BTF, feature_lens_B, dropout_key, rows_B)
         taken = []
         for number, layer in enumerate(self.layers, 1):
             x_BTD = layer(x_BTD, frames)
@@ -86,12 +90,18 @@ class Encoder(nn.Module):
         return taken, frames.lens_B
 
     def start(
-        self, features_BTF: Tensor, feature_lens_B: Tensor, dropout_key: int | None
+        self,
+        features_BTF: Tensor,
+        feature_lens_B: Tensor,
+        dropout_key: int | None,
+        rows_B: Tensor | None = None,
     ) -> tuple[Tensor, Frames]:
         """What comes before the first block: its input, and what all blocks know about the frames."""
         x_BTD, lens_B = self.subsampling(features_BTF, feature_lens_B)
         if self.input_scale != 1.0:
             x_BTD = x_BTD * self.input_scale
         rows, num_frames = x_BTD.shape[:2]
-        masks = None if dropout_key is None else DropoutMasks(dropout_key, rows, num_frames, x_BTD.device)
+        masks = None
+        if dropout_key is not None:
+            masks = DropoutMasks(dropout_key, rows, num_frames, x_BTD.device, rows_B=rows_B)
         return dropout(x_BTD, self.input_site, masks), describe(lens_B, x_BTD, masks)

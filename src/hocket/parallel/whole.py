@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from hocket.core.protocols import GradBucket, MicroBatchResult
+from hocket.core.protocols import GradBucket, MicroBatchResult, OutOfMemory
 from hocket.core.work import MicroBatch
+from hocket.hardware.memory import give_back_memory, is_out_of_memory
 from hocket.parallel.buckets import Filling, make_buckets
 from hocket.parallel.precision import Precision, autocast
 
@@ -21,6 +22,7 @@ class WholeReplica:
         self.model, self.device, self._precision = model, device, precision
         self.buckets: list[GradBucket] = make_buckets(model.named_parameters(), bucket_mb)
         self._filling = Filling(self.buckets)
+        self._position = 0
 
     def forward_backward(
         self,
@@ -31,8 +33,28 @@ class WholeReplica:
     ) -> list[MicroBatchResult]:
         """See :class:`hocket.core.protocols.Replica`. A micro-batch without utterances adds nothing."""
         results: list[MicroBatchResult] = []
+        try:
+            self._run(micro_batches, results, on_bucket, on_micro_batch)
+            return results
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error)
+        # Outside of the handler: the error's traceback held what was computed so far.
+        self._filling.abandon()
+        give_back_memory(self.device)
+        raise OutOfMemory(self._position, reason)
+
+    def _run(
+        self,
+        micro_batches: Sequence[MicroBatch],
+        results: list[MicroBatchResult],
+        on_bucket: Callable[[GradBucket], None] | None,
+        on_micro_batch: Callable[[int], None] | None,
+    ) -> None:
         last = max((p for p, m in enumerate(micro_batches) if len(m.ids)), default=-1)
         for position, micro_batch in enumerate(micro_batches):
+            self._position = position
             if not micro_batch.ids:
                 continue
             if on_micro_batch is not None or not results:
@@ -52,7 +74,6 @@ class WholeReplica:
             if last < 0:
                 self._filling.watch(on_bucket)
             self._filling.finish()
-        return results
 
     def zero_grad(self) -> None:
         """Clear all buckets."""

@@ -37,8 +37,10 @@ from hocket.training.checkpointer import Checkpointer, restore
 from hocket.training.fine_tuning import Source, freeze
 from hocket.training.folder import RunFolder
 from hocket.training.journal import Journal
+from hocket.training.memory import MemoryGuard
 from hocket.training.optimiser import make_optimiser
 from hocket.training.progress import Progress
+from hocket.training.rates import Rates
 from hocket.training.recipe import TrainRecipe
 from hocket.training.slow import SlowReplica
 from hocket.training.trainer import Trainer
@@ -76,8 +78,8 @@ def assemble(
     began = clock.monotonic()
     plan = make_plan(recipe, corpora, cost)
     optimiser = make_optimiser(model, recipe.optimiser)
-    num_steps = recipe.num_steps(plan.steps_per_epoch)
-    context = SyncContext(replicas, recipe.optimiser.max_grad_norm, num_steps)
+    rates = Rates.of(recipe, plan)
+    context = SyncContext(replicas, recipe.optimiser.max_grad_norm, rates.num_steps)
     factor = recipe.debug.slow.get(replicas.rank, 1.0)
     if factor > 1:
         replica = SlowReplica(replica, factor)
@@ -117,6 +119,13 @@ def assemble(
         else:
             journal.write("checkpoint_failed", step=step, reason=str(failure)[-500:])
 
+    memory = MemoryGuard(
+        recipe.memory,
+        replicas,
+        workload.activations(config),
+        device=device,
+        can_repeat=settings.can_repeat,
+    )
     trainer = Trainer(
         recipe=recipe,
         folder=folder,
@@ -125,8 +134,10 @@ def assemble(
         corpora=tuple(member.name for member in corpora.members),
         loader=make_loader(recipe, corpora, tokens, config),
         replica=replica,
+        memory=memory,
         sync=sync,
         optimiser=optimiser,
+        rates=rates,
         average=average,
         validation=make_validation(recipe, tokens, cost, replicas, device),
         checkpointer=Checkpointer(folder.checkpoints, recipe.checkpoint, on_checkpoint),
@@ -147,6 +158,8 @@ def assemble(
         exact=recipe.numerics.exact,
         sync=recipe.sync.name,
         ema_decay=recipe.ema.decay,
+        **rates.record(),
+        no_noise_scale=recipe.no_noise_scale,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         num_frozen=num_frozen,
         num_utterances=len(corpora),
@@ -178,9 +191,12 @@ def make_model(
 
 def make_plan(recipe: TrainRecipe, corpora: CorpusMixture, cost: CostModel) -> BatchPlan:
     """Who is learnt from when: the same in every process of a run."""
+    batch = recipe.batch
+    if recipe.no_noise_scale is not None:
+        batch = batch.model_copy(update={"probe_every": 0})
     return BatchPlan(
         [Part(member.index, member.weight, member.salt) for member in corpora.members],
-        recipe.batch,
+        batch,
         cost,
         seed=recipe.seed,
         speed_percents=recipe.augment.speed_percents,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import torch
+from contextlib import nullcontext
 
 from hocket.batching import BatchPlan
 from hocket.core.errors import RunError
-from hocket.core.protocols import Replica
-from hocket.core.work import MicroBatchSpec
+from hocket.core.protocols import OutOfMemory, Replica
+from hocket.core.work import MicroBatch, MicroBatchSpec
 from hocket.corpus.loading import Loader
+from hocket.training.memory import MemoryGuard
 
 
 def worst_micro_batches(plan: BatchPlan) -> list[MicroBatchSpec]:
@@ -20,18 +21,37 @@ def worst_micro_batches(plan: BatchPlan) -> list[MicroBatchSpec]:
     return list({id(spec): spec for spec in (by_cost, by_frames, by_tokens)}.values())
 
 
-def preflight(plan: BatchPlan, loader: Loader, replica: Replica) -> None:
+def preflight(plan: BatchPlan, loader: Loader, replica: Replica, memory: MemoryGuard | None = None) -> bool:
     """Run the worst micro-batches forward and backward on every rank, and forget the gradients.
 
-    Raises :class:`RunError` naming the micro-batch when it does not fit the device's memory.
+    True when the memory wants them cut into pieces; :class:`RunError` naming the micro-batch where it
+    cannot be, or is not to be (no ``memory``: workers that take no step again).
     """
     for spec in worst_micro_batches(plan):
-        try:
-            replica.forward_backward([loader.load(spec, 0, 0)])
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise RunError(
-                f"the largest micro-batch does not fit the memory: {spec.num_utterances} utterances "
-                f"of {spec.num_frames / 100:g} s",
-                "Lower batch.seconds, or raise batch.micro_batches_per_step, which cuts it smaller.",
-            ) from error
+        loaded = loader.load(spec, 0, 0)
+        while (failed := _too_large(loaded, replica, memory)) is not None:
+            if memory is None or not memory.splits:
+                raise does_not_fit(spec)
+            memory.note(failed)
     replica.zero_grad()
+    return memory is not None and memory.agree_at_start()
+
+
+def does_not_fit(spec: MicroBatchSpec) -> RunError:
+    """What to say where a micro-batch is not cut smaller by itself."""
+    return RunError(
+        f"a micro-batch does not fit the memory: {spec.num_utterances} utterances "
+        f"of {spec.num_frames / 100:g} s",
+        "Lower batch.seconds, or raise batch.micro_batches_per_step, which cuts it smaller: hocket fit-batch "
+        "finds the largest that fits.",
+    )
+
+
+def _too_large(loaded: MicroBatch, replica: Replica, memory: MemoryGuard | None) -> MicroBatch | None:
+    pieces = [loaded] if memory is None else memory.cut([loaded])
+    try:
+        with nullcontext() if memory is None else memory.computing():
+            replica.forward_backward(pieces)
+    except OutOfMemory as error:
+        return pieces[error.position]
+    return None

@@ -75,6 +75,7 @@ def write_result(
         "sync": recipe.sync.name,
         "bytes_per_step": round(progress.bytes_sent / max(1, progress.step)),
         "ema_decay": recipe.ema.decay,
+        "averaged_checkpoints": recipe.checkpoint.average,
         "wall_seconds": round(wall, 3),
         "audio_seconds": round(progress.audio_seconds, 3),
         "audio_seconds_by_corpus": {

@@ -25,8 +25,8 @@ from hocket.training.leased.crew import Elsewhere, Heard, Process, Switchboard
 from hocket.training.leased.keepers import Keeper, Member, ShardGone
 from hocket.training.leased.ledger import Fairness, Ledger
 from hocket.training.leased.state import Template
-from hocket.training.optimiser import learning_rate
 from hocket.training.progress import Progress
+from hocket.training.rates import Rates
 from hocket.training.recipe import TrainRecipe
 from hocket.training.validation import ValidationReport
 from hocket.training.validation import report as add_up
@@ -78,7 +78,8 @@ class Supervisor:
         self.template, self._keeper, self._switchboard = template, keeper, switchboard
         self._journal, self.progress, self._restore = journal, progress, go_back
         self.generation = 0
-        self.num_steps = recipe.num_steps(plan.steps_per_epoch)
+        self.rates = Rates.of(recipe, plan)
+        self.num_steps = self.rates.num_steps
         self.fairness = Fairness()
         assert isinstance(recipe.sync, LeasedSettings)
         self._per_part = recipe.sync.micro_batches_per_lease
@@ -145,7 +146,7 @@ class Supervisor:
                     "lease",
                     step=ticket.step,
                     number=ticket.number,
-                    lr=learning_rate(self._recipe.optimiser, ticket.step, self.num_steps),
+                    lr=self.rates.at(ticket.step),
                     generation=self.generation,
                     completed=self._dispenser.completed,
                 )
@@ -234,7 +235,7 @@ class Supervisor:
                 epoch=batch.epoch,
                 loss=report.loss_sum / max(1, batch.total_tokens),
                 grad_norm=report.grad_norm,
-                lr=learning_rate(self._recipe.optimiser, batch.step, self.num_steps),
+                lr=self.rates.at(batch.step),
                 num_frames=batch.total_frames,
                 num_utterances=batch.num_utterances,
                 seconds={kind: round(value, 6) for kind, value in seconds.items()},
