@@ -67,9 +67,9 @@ def test_pieces_have_the_gradient_of_the_whole(views: int, num_pieces: int) -> N
 def test_a_limit_is_held_to_and_pieces_fit_under_it() -> None:
     model = build(config(hidden_size=64, dropout=0.1), seed=1)
     replica = WholeReplica(model, CPU, precision="fp32", bucket_mb=1.0)
-    whole = micro_batch(40, 1000)
+    whole = micro_batch(16, 800)
     give_back_memory(CPU)
-    limit_mb = int(MemoryLimit(1).held_mb()) + 50
+    limit_mb = int(MemoryLimit(1).held_mb()) + 30
     memory = guard(limit_mb=limit_mb)
     attempts = 0
     while True:

@@ -19,6 +19,7 @@ from hocket.cli import (
     prepare,
     recognize,
     score,
+    study,
     train,
 )
 from hocket.core.errors import HocketError
@@ -70,5 +71,6 @@ app.command("compare")(compare.compare)
 app.add_typer(lm.app, name="lm")
 app.command("export")(export.export)
 app.command("demo")(demo.demo)
+app.add_typer(study.app, name="study")
 app.command("average")(average.average)
 app.command("info")(info.info)
