@@ -88,6 +88,17 @@ def test_a_limit_is_held_to_and_pieces_fit_under_it() -> None:
     assert float((found - expected).norm() / expected.norm()) < 1e-5
 
 
+def test_watching_keeps_nothing() -> None:
+    replica = WholeReplica(build(config(dropout=0.1), seed=1), CPU, precision="fp32", bucket_mb=1.0)
+    batch, memory = micro_batch(8, 300), guard(limit_mb=1 << 20)
+    held = []
+    for _ in range(6):
+        with memory.computing():
+            gradient(replica, [batch])
+        held.append(MemoryLimit(1).held_mb())
+    assert held[-1] - held[1] < 4  # one pass takes some 40
+
+
 def test_what_counts_as_out_of_memory() -> None:
     for make in (lambda: torch.empty(2**44), lambda: np.ones(2**44)):
         with pytest.raises((RuntimeError, MemoryError)) as caught:

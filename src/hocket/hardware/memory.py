@@ -14,13 +14,11 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
 from hocket.core.errors import RunError, UsageError
 
-T = TypeVar("T")
 _STATM = Path("/proc/self/statm")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of parameters in glibc's ``malloc.h``."""
@@ -74,6 +72,8 @@ class MemoryLimit:
         self.limit_mb = limit_mb
         self.peak_mb = 0.0
         """The most that was held at any look."""
+        self.reach_mb = 0.0
+        """The most that had to be below the limit: what was held and the largest growth so far."""
         self._page_mb = os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def held_mb(self) -> float:
@@ -92,16 +92,25 @@ class MemoryLimit:
                 f"memory.limit_mb: {self.limit_mb}: a worker holds {self._seen:.0f} MiB before it computes",
                 "Raise it, or lower loading.cache_mb.",
             )
-        with torch.autograd.graph.saved_tensors_hooks(self._look, self._look):
+        with torch.autograd.graph.saved_tensors_hooks(self._keep, self._take_up):
             yield
-        self._look(None)
+        self.peak_mb = max(self.peak_mb, self.held_mb())
 
-    def _look(self, kept: T) -> T:
+    def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
+        self._look()
+        # As it is it would hold the graph that holds it: an output knows the operation that it came from.
+        return tensor.detach()
+
+    def _take_up(self, tensor: torch.Tensor) -> torch.Tensor:
+        self._look()
+        return tensor
+
+    def _look(self) -> None:
         held = self.held_mb()
         self.peak_mb = max(self.peak_mb, held)
         if held > self._seen:
             self._growth = max(self._growth, held - self._seen)
             self._seen = held
+            self.reach_mb = max(self.reach_mb, held + self._growth)
             if held + self._growth > self.limit_mb:
                 raise torch.OutOfMemoryError(f"{held:.0f} MiB are held, memory.limit_mb is {self.limit_mb}")
-        return kept
