@@ -14,6 +14,7 @@ from hocket.cli import (
     compare,
     demo,
     export,
+    fit_batch,
     info,
     lm,
     prepare,
@@ -72,5 +73,6 @@ app.add_typer(lm.app, name="lm")
 app.command("export")(export.export)
 app.command("demo")(demo.demo)
 app.add_typer(study.app, name="study")
+app.command("fit-batch")(fit_batch.fit_batch)
 app.command("average")(average.average)
 app.command("info")(info.info)
