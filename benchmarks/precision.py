@@ -49,7 +49,7 @@ def train_step(preset: str, precision: str) -> Callable[[], None]:
     """One step of a model of its own."""
     model = build(ModelConfig(preset=preset, vocab_size=VOCAB_SIZE), seed=0).train()
     replica = WholeReplica(model, CPU, precision=precision, bucket_mb=4.0)  # type: ignore[arg-type]
-    optimiser, batch = make_optimiser(model, OptimiserSettings()), utterances()
+    optimiser, batch = make_optimiser(replica.held, OptimiserSettings()), utterances()
 
     def step() -> None:
         replica.forward_backward([batch])

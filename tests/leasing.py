@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,9 +100,10 @@ class _Shards(Shards):
 
     def use(self, secret: str, told: queue.SimpleQueue[Any]) -> None:
         self._secret, self._told = secret, told
+        self._spawn = self._thread
         self.listeners: list[Listener] = []
 
-    def _spawn(self, index: int) -> Any:
+    def _thread(self, index: int) -> Any:
         shard = Shard(lambda kind, **facts: self._told.put((line, Message(kind, facts))))
         line: Any = _Line(shard, self.hear)
         listener = Listener(
@@ -243,8 +243,7 @@ class Leasing:
         if isinstance(self.settings, ServerSettings):
             keeper = _Shards(
                 self.settings,
-                Path(),
-                Path(),
+                None,  # type: ignore[arg-type]  # its own threads
                 num_parts=self.num_parts,
                 max_grad_norm=max_grad_norm,
                 patience=60,

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hocket.batching import BatchPlan, BatchSettings
+from hocket.batching.order import block_starts
 from hocket.core.cost import CostModel
 
 COST = CostModel(a0=2e-3, a=1e-4, b=1e-5, c=2e-9, d=1e-9)
@@ -20,6 +21,14 @@ class Columns:
     block: npt.NDArray[np.int32]
     key: npt.NDArray[np.uint64]
     num_speakers: int = 40
+
+    @property
+    def total_samples(self) -> int:
+        return int(self.num_samples.sum())
+
+    @property
+    def block_starts(self) -> npt.NDArray[np.int64]:
+        return block_starts(self.block)
 
     @property
     def speaker(self) -> npt.NDArray[np.int32]:

@@ -1,4 +1,7 @@
-"""Running a function as several real processes in one gloo group, for tests."""
+"""Running a function as several real processes in one gloo group, for tests.
+
+They are forked from a server that has imported what takes long, once for all tests.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ def run_processes(
     world_size: int, work: Callable[..., T], *arguments: Any, seconds: float = 240.0
 ) -> list[T]:
     """``work(*arguments)`` on every rank; the results by rank. ``work`` must be importable."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "torch.distributed.fsdp", "hocket.training.assembly"])
     results: Any = context.Queue()
     with tempfile.TemporaryDirectory() as folder:
         store = f"file://{Path(folder, 'store')}"

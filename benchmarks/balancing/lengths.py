@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hocket.batching import order
 from hocket.core import seeds
 from hocket.core.seeds import U64
 from hocket.core.work import I64
@@ -30,6 +31,21 @@ class Lengths:
 
     def __len__(self) -> int:
         return len(self.key)
+
+    @property
+    def num_speakers(self) -> int:
+        """One more than the largest code."""
+        return int(self.speaker.max(initial=-1)) + 1
+
+    @property
+    def total_samples(self) -> int:
+        """Samples of all."""
+        return int(self.num_samples.sum())
+
+    @property
+    def block_starts(self) -> I64:
+        """First row of each block, and the number of rows."""
+        return order.block_starts(self.block)
 
     @property
     def seconds(self) -> float:

@@ -70,3 +70,23 @@ def test_a_source_that_is_nothing(hocket: Hocket, tmp_path: Path) -> None:
 def test_the_same_source_gives_the_same_corpus(hocket: Hocket, corpus: Path, tmp_path: Path) -> None:
     done = hocket("prepare", "synthetic:utterances=60", tmp_path / "again", "--json")
     assert done.answer()["fingerprint"] == json.loads((corpus / "corpus.json").read_text())["fingerprint"]
+
+
+def test_shards_are_made_read_and_measured(hocket: Hocket, table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "corpus"
+    done = hocket(
+        "prepare", table, out, "--dev", "0", "--shards", "--shard-mb", "0.1", "--workers", "2", "--json"
+    )
+    assert done.status == 0, done.err
+    made = done.answer()["shards"]
+    for split in ("train", "test"):
+        names = [path.name for path in (out / split / "shar").iterdir()]
+        assert len(names) == 2 * made[split]["num_shards"] >= 2
+    done = hocket("bench", "storage", out, "--seconds", "20", "--json")
+    assert done.status == 0, done.err
+    told = done.answer()
+    for name in ("cold", "warm"):
+        assert told[name]["utterances"] == 6
+        assert told[name]["audio_per_second"] > 0
+    assert told["cold"]["fetched_bytes"] > 0
+    hocket("bench", "storage", out, "--split", "dev").refused(1, "no split 'dev'; it has test, train")

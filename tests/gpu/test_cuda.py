@@ -57,6 +57,17 @@ def test_losses_and_gradients_are_near_those_of_the_cpu(precision: Precision, to
     assert float((grad_gpu - grad_cpu).norm() / grad_cpu.norm()) < 10 * tolerance
 
 
+def test_recomputed_blocks_have_the_same_gradients() -> None:
+    config = ModelConfig.model_validate(SMALL_MODEL).with_tokens(21)
+    found = []
+    for recompute in ("none", "all"):
+        replica = apply(build(config, 1), Layout(recompute=recompute), torch.device("cuda"), precision="bf16")
+        loss = replica.forward_backward([micro_batch()])[0].loss
+        found.append((float(loss), torch.cat([bucket.flat for bucket in replica.buckets])))
+    assert found[0][0] == found[1][0]
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-3, atol=1e-5)
+
+
 def test_a_run_over_nccl(corpus: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps(small_recipe(corpus, device="cuda", precision="bf16")))

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -116,7 +118,7 @@ def test_without_the_supervisor_all_end_and_say_so(name: str, corpus: Path, tmp_
 
 def test_a_frozen_worker_is_named_ended_and_its_work_done_by_others(corpus: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    recipe = write(tmp_path, corpus, STRATEGIES["bounded"], faults={"link_seconds": 30})
+    recipe = write(tmp_path, corpus, STRATEGIES["bounded"], faults={"link_seconds": 12})
     with job(recipe, run, workers=2) as process:
         wait_for_step(run, 3)
         frozen = rank_pid(run, 1)
@@ -147,17 +149,43 @@ def test_a_stopped_run_goes_on_with_other_workers_and_another_strategy(
     assert learnt(run) == planned
 
 
+def test_workers_that_others_start_join_before_the_shards_are_there(
+    corpus: Path, planned: list[Any], tmp_path: Path
+) -> None:
+    """As under srun: rank 0 brings the supervisor along."""
+    recipe, run = write(tmp_path, corpus, STRATEGIES["synchronous"]), tmp_path / "run"
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "hocket", "train", str(recipe), "--run-dir", str(run), "--json"]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **place, "RANK": str(rank)})
+        for rank in (0, 1)
+    ]
+    try:
+        told = [process.communicate(timeout=PATIENCE_SECONDS)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in processes] == [0, 0]
+    assert json.loads(told[0])["steps"] == STEPS
+    assert told[1] == b""
+    assert learnt(run) == planned
+
+
 def shard_pid(supervisor: int, index: int) -> int:
-    """Process of a shard, among the children of the supervisor."""
+    """Process of a shard, by its name, among the grandchildren of the supervisor."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
+        for path in Path("/proc").glob("[0-9]*/comm"):
+            pid = int(path.parent.name)
             try:
-                words = path.read_bytes().split(b"\0")
-                parent = int(path.with_name("stat").read_text().rpartition(")")[2].split()[1])
+                if path.read_text().strip() == f"hkt shard {index}" and parent(parent(pid)) == supervisor:
+                    return pid
             except OSError:
                 continue
-            if parent == supervisor and b"hocket.sync.shard_process" in words and words[-2] == b"%d" % index:
-                return int(path.parent.name)
         threading.Event().wait(0.05)
     raise AssertionError("no such shard")
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hocket.core import events
-from jobs import train
+from jobs import PATIENCE_SECONDS, job, train
 from small import small_recipe
 
 pytestmark = pytest.mark.slow
@@ -53,9 +53,21 @@ def test_a_step_without_memory_is_taken_again_to_the_same_effect(
 def test_the_noise_scale_is_that_of_one_worker(
     corpus: Path, tmp_path: Path, undisturbed: list[dict[str, Any]]
 ) -> None:
-    several = run(tmp_path, corpus, "run", 3)
-    told = (of_kind(undisturbed, "noise_scale"), of_kind(several, "noise_scale"))
-    assert [event["step"] for event in told[0]] == [event["step"] for event in told[1]] == [5, 11]
-    for one, three in zip(*told, strict=True):
-        for name in ("noise", "signal"):
-            assert three[name] == pytest.approx(one[name], rel=1e-2)
+    alone = of_kind(undisturbed, "noise_scale")
+    for name, workers, layout in (("replicas", 3, {}), ("split", 2, {"layout": "tp=2"})):
+        told = of_kind(run(tmp_path, corpus, name, workers, **layout), "noise_scale")
+        assert [event["step"] for event in alone] == [event["step"] for event in told] == [5, 11]
+        for one, several in zip(alone, told, strict=True):
+            for part in ("noise", "signal"):
+                assert several[part] == pytest.approx(one[part], rel=1e-2)
+
+
+def test_a_split_replica_without_memory_ends_the_run(corpus: Path, tmp_path: Path) -> None:
+    changes = {"layout": "tp=2", "debug": {"out_of_memory": {"3": 1}}, "faults": {"max_restarts": 0}}
+    recipe = tmp_path / "split.yaml"
+    recipe.write_text(json.dumps(small_recipe(corpus, steps=12, batch=PROBES, **changes)))
+    with job(recipe, tmp_path / "split", workers=2) as process:
+        _, told = process.communicate(timeout=PATIENCE_SECONDS)
+        assert process.returncode != 0
+    assert "a micro-batch does not fit the memory" in told
+    assert [event["step"] for event in events.surviving_steps(tmp_path / "split" / "events.jsonl")][-1] <= 3

@@ -119,7 +119,8 @@ def test_scoring_does_not_wait_for_torch() -> None:
 def test_verbs_are_the_documented_ones() -> None:
     """As ``hocket --help`` lists them."""
     shown = typer.main.get_command(app).list_commands(None)  # type: ignore[attr-defined]
-    assert shown == ["prepare", "train", "recognize", "score", "compare", "export", "demo", "info", "lm"]
+    jobs = ["prepare", "train", "recognize", "score", "compare", "export", "scale", "demo", "info"]
+    assert shown == [*jobs, "lm", "bench"]
 
 
 class FakeClock:

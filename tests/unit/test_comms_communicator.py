@@ -6,7 +6,7 @@ import torch
 from hocket.comms.communicator import Communicator, ThreadedCommunicator, TorchCommunicator, run_threads
 from processes import run_processes
 
-Exchanged = tuple[list[list[int]], list[list[int]], list[int]]
+Exchanged = tuple[list[list[int]], list[list[int]], list[int], list[int]]
 
 
 def test_all_reduce_sums_on_every_rank() -> None:
@@ -38,7 +38,16 @@ def exchanged(ranks: Communicator) -> Exchanged:
     count()
     ranks.broadcast(torch.zeros(7, dtype=torch.uint8), 1 % ranks.world_size)
     count()
-    return received.tolist(), gathered.tolist(), sent
+    after, before = (ranks.rank + 1) % ranks.world_size, (ranks.rank - 1) % ranks.world_size
+    around = torch.zeros((2, 3), dtype=torch.uint8)
+    if after != ranks.rank:
+        first = ranks.exchange([(after, torch.full((3,), ranks.rank + 1, dtype=torch.uint8))], [])
+        rest = ranks.exchange([(after, torch.full((3,), 99, dtype=torch.uint8))], [(before, around[0])])
+        last = ranks.exchange([], [(before, around[1])])
+        for handle in (last, first, rest):  # they arrive in the order they were asked for
+            handle.wait()
+    count()
+    return received.tolist(), gathered.tolist(), sent, around[:, 0].tolist()
 
 
 def exchanged_by_processes() -> Exchanged:
@@ -53,11 +62,12 @@ def test_every_part_goes_where_it_belongs_and_is_counted(world_size: int, real: 
     else:
         found = list(run_threads(world_size, exchanged))
     others = world_size - 1
-    for rank, (received, gathered, sent) in enumerate(found):
+    for rank, (received, gathered, sent, around) in enumerate(found):
         assert received == [[10 * source + rank] * 4 for source in range(world_size)]
         assert gathered == [[source] * 5 for source in range(world_size)]
         broadcast = 7 * others if rank == 1 % world_size else 0
-        assert sent == [2 * 24 * others // world_size, 4 * others, 5 * others, broadcast]
+        assert sent == [2 * 24 * others // world_size, 4 * others, 5 * others, broadcast, 6 * (others > 0)]
+        assert around == ([(rank - 1) % world_size + 1, 99] if others else [0, 0])
 
 
 def test_broadcast_and_gather() -> None:

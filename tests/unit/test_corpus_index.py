@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from hocket.batching.order import block_starts
 from hocket.core import seeds
 from hocket.core.errors import CorpusError
 from hocket.corpus import index
@@ -116,3 +119,54 @@ def test_a_torn_index_is_told(tmp_path: Path, part: float) -> None:
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
     with pytest.raises(CorpusError, match="not an index"):
         CorpusIndex.open(tmp_path, "train")
+
+
+def test_old_indexes_without_sums_are_read(tmp_path: Path) -> None:
+    index.write(tmp_path, "train", _rows(), 4, "tokens")
+    opened = CorpusIndex.open(tmp_path, "train")
+    sums = (opened.total_samples, opened.block_starts.tolist(), opened.num_blocks)
+    assert sums == (sum(row.num_samples for row in _rows()), [0, 4, 8, 10], 3)
+    path = tmp_path / "train" / index.FILE
+    batch = pa.ipc.open_file(path).get_batch(0)
+    meta = json.loads(batch.schema.metadata[b"hocket"])
+    del meta["total_samples"], meta["stretches"]
+    schema = batch.schema.with_metadata({"hocket": json.dumps(meta)})
+    data = pa.BufferOutputStream()
+    with pa.ipc.new_file(data, schema) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
+    path.write_bytes(data.getvalue())
+    old = CorpusIndex.open(tmp_path, "train")
+    assert (old.total_samples, old.block_starts.tolist(), old.num_blocks) == sums
+    assert old.stretches == [(0, 4)]
+
+
+def test_rows_that_are_appended_leave_what_there_was(tmp_path: Path) -> None:
+    rows = _rows(30)
+    first = index.write(tmp_path, "train", rows[:10], 4, "tokens")
+    second = index.append(tmp_path, "train", rows[10:17], 3)
+    third = index.append(tmp_path, "train", rows[17:], 4)
+    assert len({first, second, third}) == 3
+    opened = CorpusIndex.open(tmp_path, "train")
+    assert opened.fingerprint == third
+    assert opened.block_starts.tolist() == [0, 4, 8, 10, 13, 16, 17, 21, 25, 29, 30]
+    assert opened.block_starts.tolist() == block_starts(opened.block).tolist()
+    assert opened.total_samples == sum(row.num_samples for row in rows)
+    for number, row in enumerate(rows):
+        assert opened.utterance(number) == replace(row.utterance, audio=tmp_path / row.utterance.audio)
+        assert opened.token_ids(number).tolist() == row.token_ids
+        assert int(opened.key[number]) == row.key
+    with pytest.raises(CorpusError, match="the id 'u12' is there already"):
+        index.append(tmp_path, "train", rows[12:13], 4)
+    assert CorpusIndex.open(tmp_path, "train").fingerprint == third
+    assert sorted(path.name for path in (tmp_path / "train").iterdir()) == [index.FILE]
+
+
+def test_speakers_keep_their_codes_in_whatever_order_they_come(tmp_path: Path) -> None:
+    rows = [
+        replace(row, utterance=replace(row.utterance, speaker=f"s{9 - n}")) for n, row in enumerate(_rows())
+    ]
+    index.write(tmp_path, "train", rows, 4, "tokens")
+    opened = CorpusIndex.open(tmp_path, "train")
+    assert opened.speakers == [f"s{n}" for n in range(10)]
+    assert opened.speaker.tolist() == list(range(9, -1, -1))
+    assert [opened.utterance(row).speaker for row in range(10)] == [row.utterance.speaker for row in rows]

@@ -126,8 +126,8 @@ def test_views_that_differ_are_drawn_together() -> None:
     optimiser = torch.optim.SGD(drawn.parameters(), lr=1e-3)
     for _ in range(20):
         optimiser.zero_grad()
-        hidden, lens = drawn.encoder.after([2], views.features_BTF, views.feature_lens_B.repeat(2))
-        told = divergence(log_probs(drawn.ctc_head(hidden[0])), lens)
+        hidden, frames = drawn.encoder.after([2], views.features_BTF, views.feature_lens_B.repeat(2))
+        told = divergence(log_probs(drawn.ctc_head(hidden[0])), frames.lens_B)
         told.backward()
         optimiser.step()
     assert (0.2 * told).item() < apart.item()
@@ -189,6 +189,9 @@ def test_by_distance_reads_the_product_with_the_distance_of_its_frames() -> None
     distances = torch.arange(T - 1, -T, -1).expand(2, 3, T, 2 * T - 1).contiguous()
     expected = torch.arange(T)[:, None] - torch.arange(T)
     assert torch.equal(by_distance(distances), expected.expand(2, 3, T, T))
+    more_keys = torch.arange(T - 1, -T - 3, -1).expand(2, 3, T, 2 * T + 2).contiguous()
+    expected = torch.arange(T)[:, None] - torch.arange(T + 3)
+    assert torch.equal(by_distance(more_keys), expected.expand(2, 3, T, T + 3))
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 9, 20])
@@ -197,7 +200,7 @@ def test_both_ways_to_attend_agree_with_each_other_and_in_their_gradients(num_fr
     torch.manual_seed(1)
     shapes = [(H, B, T, E)] * 4 + [(H, 2 * T - 1, E)]
     lens = torch.tensor([T, (T + 1) // 2, 1])
-    bias = torch.where(torch.arange(T) < lens[:, None], 0.0, -1e9).double()
+    bias = torch.where(torch.arange(T) < lens[:, None], 0.0, -1e9).double()[:, None]
     weight = torch.randn(H, B, T, E, dtype=torch.float64)
     results = []
     values = [torch.randn(shape, dtype=torch.float64) for shape in shapes]

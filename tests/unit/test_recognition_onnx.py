@@ -49,8 +49,10 @@ def noise(seconds: float, seed: int) -> np.ndarray:
         {},
         {"subsampling_factor": 8, "conv_norm": "frozen_batch_norm", "scale_input": True},
         {"attention_bias": False, "conv_bias": False},
+        {"left_context": 6, "right_context": 2},
+        {"right_context": 0},
     ],
-    ids=["layer_norm", "as_published", "no_bias"],
+    ids=["layer_norm", "as_published", "no_bias", "window", "causal"],
 )
 def test_a_graph_gives_what_torch_gives(tmp_path: Path, changes: dict[str, object]) -> None:
     """For any lengths, a single frame too; what lies in the padding does not matter."""

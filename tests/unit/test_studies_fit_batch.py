@@ -93,3 +93,6 @@ def test_what_cannot_be(simulated: list[float], write_recipe: Callable[..., Path
         fit_batch(recipe, limit_mb=90)
     with pytest.raises(RunError, match="nothing fits"):
         fit_batch(recipe, limit_mb=104)
+    for name, value in (("layout", "tp=2"), ("sync", "server")):
+        with pytest.raises(UsageError, match=f"{name}"):
+            fit_batch(resolve(write_recipe(**{name: value}), []), limit_mb=200)

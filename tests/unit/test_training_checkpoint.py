@@ -7,20 +7,20 @@ import resource
 import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 
-from hocket.comms.communicator import TorchCommunicator
 from hocket.core.errors import CheckpointError
+from hocket.core.layout import Layout
+from hocket.parallel.held import held_by
 from hocket.sync.all_reduce import AllReduce
 from hocket.training import checkpoint_store as store
 from hocket.training import checkpointer
 from hocket.training.checkpointer import Checkpointer, collect
 from hocket.training.recipe import CheckpointSettings
+from hocket.training.seat import Seat
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,7 +53,11 @@ class Keeper(AllReduce):
 def restore(
     folder: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer
 ) -> Mapping[str, torch.Tensor]:
-    return checkpointer.restore(folder, model, optimiser, TorchCommunicator(), per_replica_optimiser=False)
+    return checkpointer.restore(folder, held_by(model), optimiser)
+
+
+def seat(replica: int, num_replicas: int) -> Seat:
+    return Seat(Layout(dp_replicate=num_replicas), replica=replica)
 
 
 class Saves:
@@ -76,7 +80,7 @@ class Saves:
         metric: float | None = None,
     ) -> Path:
         self.checkpointer.save(
-            step, collect(model, optimiser, Keeper(), rank=0), {"step": step, "metric": metric}
+            step, collect(held_by(model), optimiser, Keeper()), {"step": step, "metric": metric}
         )
         return store.folder_for(self.root, step)
 
@@ -102,18 +106,17 @@ def test_optimiser_states_of_replicas_come_back_to_each_or_as_their_mean(tmp_pat
 
     saves, replicas, tensors = Saves(tmp_path), [trained(), trained()], {}
     for rank, (model, optimiser) in enumerate(replicas):
-        tensors.update(collect(model, optimiser, Alone(), rank))
+        tensors.update(collect(held_by(model), optimiser, Alone(), seat(rank, 2)))
     saves.checkpointer.save(1, tensors, {"step": 1})
     saves.checkpointer.wait()
 
     def momentum(rank: int, world_size: int, per_replica_optimiser: bool) -> torch.Tensor:
         model, optimiser = trained()
-        ranks: Any = SimpleNamespace(rank=rank, world_size=world_size)
         checkpointer.restore(
             store.folder_for(saves.root, 1),
-            model,
+            held_by(model),
             optimiser,
-            ranks,
+            seat(rank, world_size),
             per_replica_optimiser=per_replica_optimiser,
         )
         found: torch.Tensor = optimiser.state[next(model.parameters())]["exp_avg"]

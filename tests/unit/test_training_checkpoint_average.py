@@ -60,7 +60,7 @@ def test_it_is_the_mean_of_the_last_ones(run: Path, tmp_path: Path) -> None:
 def test_of_moving_averages_where_there_are_some(run: Path) -> None:
     names = drawn(run, 1)
     folders = checkpoint_store.whole_checkpoints(run / "checkpoints")
-    found = mean_weights(folders, names, ema=True)
+    found = dict(mean_weights(folders, names, ema=True))
     for name, expected in drawn(run, 1, 2, 3).items():
         factor = 2.0 if "head" in name else 1.0
         assert torch.allclose(found[name].double(), factor * expected, atol=1e-6)

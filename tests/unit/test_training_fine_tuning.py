@@ -17,10 +17,12 @@ from hocket.comms.mesh import Mesh
 from hocket.core import events
 from hocket.core import recipe as recipes
 from hocket.core.errors import CheckpointError, RecipeError
+from hocket.core.layout import Layout
 from hocket.corpus.tokens import CharTokens, Tokens
 from hocket.model import FastConformerCTC, ModelConfig, build, hf, store
 from hocket.parallel.buckets import make_buckets
-from hocket.training.assembly import assemble, data_parallel
+from hocket.parallel.held import held_by
+from hocket.training.assembly import assemble
 from hocket.training.fine_tuning import Source, freeze
 from hocket.training.folder import RunFolder
 from hocket.training.launch import resolve, start
@@ -118,7 +120,7 @@ def test_frozen_parameters_have_no_bucket_and_no_optimiser_state() -> None:
     assert num_frozen == sum(p.numel() for n, p in model.named_parameters() if n in frozen)
     in_buckets = {name for bucket in make_buckets(model.named_parameters(), 4.0) for name in bucket.names}
     assert in_buckets.isdisjoint(frozen) and in_buckets
-    groups = make_optimiser(model, OptimiserSettings()).param_groups
+    groups = make_optimiser(held_by(model), OptimiserSettings()).param_groups
     assert sum(len(group["params"]) for group in groups) == len(in_buckets)
 
 
@@ -171,7 +173,7 @@ def test_a_run_begins_with_the_weights_says_so_and_leaves_the_frozen_ones(
     device = torch.device("cpu")
     heartbeat = Heartbeat(folder.heartbeats, 0, 60.0)
     try:
-        mesh = Mesh(data_parallel(1), device)
+        mesh = Mesh(Layout(), device)
         trainer = assemble(settled, folder, mesh, device, heartbeat, resume=False)
         assert isinstance(trainer.replica.model, FastConformerCTC)
         assert differing(trainer.replica.model, trained) == set()

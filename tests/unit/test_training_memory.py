@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from hocket.comms.communicator import Alone, ThreadedCommunicator, run_threads
 from hocket.core.errors import RunError
@@ -16,7 +17,7 @@ from hocket.hardware.memory import MemoryLimit, give_back_memory, is_out_of_memo
 from hocket.model import ModelConfig, build, workload
 from hocket.parallel.whole import WholeReplica
 from hocket.training.memory import MemoryGuard
-from hocket.training.recipe import MemorySettings
+from hocket.training.recipe import MemorySettings, TrainRecipe
 from small import SMALL_MODEL
 
 CPU = torch.device("cpu")
@@ -159,3 +160,19 @@ def test_an_utterance_that_does_not_fit_alone_is_tried_once_more_and_then_named(
 def test_less_than_what_is_held_is_refused() -> None:
     with pytest.raises(RunError, match=r"limit_mb: 64"), guard(limit_mb=64).computing():
         pass
+
+
+def test_what_a_layout_has_no_part_in_is_said() -> None:
+    given = {"corpus": "none", "steps": 4}
+    assert TrainRecipe.model_validate(given).can_repeat
+    split = TrainRecipe.model_validate({**given, "layout": "pp=2"})
+    assert not split.can_repeat
+    assert split.no_noise_scale is None
+    with pytest.raises(ValidationError, match="under layout pp=2 no step is taken again"):
+        TrainRecipe.model_validate({**given, "layout": "pp=2", "memory": {"when_full": "split"}})
+    sharded = {**given, "layout": "dp_shard=2"}
+    assert TrainRecipe.model_validate(sharded).no_noise_scale is None
+    for changes in ({"layout": "dp_shard=8"}, {"numerics": {"exact": True}}):
+        recipe = TrainRecipe.model_validate({**sharded, **changes})
+        assert "dp_shard" in (recipe.no_noise_scale or "")
+        assert recipe.no_probes is None  # the same is learnt under any layout

@@ -72,7 +72,7 @@ def measured(units: list[list[int]], num_ranks: int) -> tuple[Estimate, torch.Te
         sync.attach(replica)
         mine = assign([spec.cost for spec in batch.micro_batches], ranks.world_size)[ranks.rank]
         loaded = [micro_batch(units[position], position) for position in mine]
-        probe = Probe(replica.buckets, loaded)
+        probe = Probe(replica, loaded)
         sync.begin_step(batch, settle=False)
         results = replica.forward_backward(loaded, on_micro_batch=probe.add_up)
         probe.fill()

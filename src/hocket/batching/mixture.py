@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hocket.batching.order import EpochOrder, Utterances, block_starts
+from hocket.batching.order import EpochOrder, Utterances
 from hocket.core.seeds import U64, key, mix
 from hocket.corpus.audio import SAMPLE_RATE
 
@@ -70,20 +70,20 @@ class Mixture:
         self._offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self._first_speakers = [0]
         for part in self.parts[:-1]:
-            self._first_speakers.append(self._first_speakers[-1] + _num_speakers(part))
-        self._streams = [_Stream(part, seed) for part in self.parts]
+            self._first_speakers.append(self._first_speakers[-1] + part.utterances.num_speakers)
+        self._streams = [Stream(part, seed) for part in self.parts]
 
     @property
     def has_speakers(self) -> bool:
         """Whether any corpus names any."""
-        return any(_num_speakers(part) for part in self.parts)
+        return any(part.utterances.num_speakers for part in self.parts)
 
     @property
     def seconds(self) -> float:
         """Audio of an epoch, as it was recorded, in the mean over epochs."""
-        return sum(
-            part.weight * float(part.utterances.num_samples.sum(dtype=np.int64)) for part in self.parts
-        ) / float(SAMPLE_RATE)
+        return sum(part.weight * float(part.utterances.total_samples) for part in self.parts) / float(
+            SAMPLE_RATE
+        )
 
     def pool(self, epoch: int, pool: int, num_pools: int) -> Draw:
         """The utterances of pool ``pool`` of ``num_pools`` of an epoch."""
@@ -123,17 +123,13 @@ class Mixture:
         ]
 
 
-def _num_speakers(part: Part) -> int:
-    return int(part.utterances.speaker.max(initial=-1)) + 1
-
-
-class _Stream:
+class Stream:
     """The passes over one corpus, one after another."""
 
     def __init__(self, part: Part, seed: int) -> None:
-        self._count, self._seed = len(part.utterances.key), seed
+        self.count, self._seed = len(part.utterances.key), seed
         self._keys = part.utterances.key
-        self._blocks = block_starts(part.utterances.block)
+        self._blocks = part.utterances.block_starts
         self._orders: OrderedDict[int, EpochOrder] = OrderedDict()
 
     def rows(self, first: int, last: int) -> tuple[I64, I64]:
@@ -142,14 +138,15 @@ class _Stream:
         rows: list[I64] = [np.empty(0, np.int64)]
         passes: list[I64] = [np.empty(0, np.int64)]
         while here < last:
-            number, start = divmod(here, self._count)
-            stop = min(self._count, start + last - here)
-            rows.append(self._order(number).rows(start, stop))
+            number, start = divmod(here, self.count)
+            stop = min(self.count, start + last - here)
+            rows.append(self.order(number).rows(start, stop))
             passes.append(np.full(stop - start, number, np.int64))
             here += stop - start
         return np.concatenate(rows), np.concatenate(passes)
 
-    def _order(self, number: int) -> EpochOrder:
+    def order(self, number: int) -> EpochOrder:
+        """The order of pass ``number``."""
         if number not in self._orders:
             self._orders[number] = EpochOrder(self._blocks, self._keys, self._seed, number)
             while len(self._orders) > _ORDERS_KEPT:

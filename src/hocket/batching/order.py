@@ -7,6 +7,8 @@ middle of an epoch over any number of utterances is as near as its start.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -36,8 +38,18 @@ class Utterances(Protocol):
         ...
 
     @property
-    def block(self) -> npt.NDArray[np.int32]:
-        """Block number, non-decreasing from 0 without gaps."""
+    def num_speakers(self) -> int:
+        """One more than the largest code in ``speaker``; 0 where nobody knows any."""
+        ...
+
+    @property
+    def total_samples(self) -> int:
+        """The sum of ``num_samples``."""
+        ...
+
+    @property
+    def block_starts(self) -> I64:
+        """Row at which each block starts, and the number of rows at the end."""
         ...
 
     @property
@@ -76,9 +88,28 @@ class EpochOrder:
         order = np.argsort(mix(self._salt, np.asarray(self._keys[first:last])), kind="stable")
         return order + first
 
+    @cached_property
+    def _places(self) -> I64:
+        places = np.empty(len(self._blocks), np.int64)
+        places[self._blocks] = np.arange(len(self._blocks))
+        return places
+
+    def extents(self, blocks: I64) -> tuple[I64, I64]:
+        """First and last (exclusive) position of blocks in this epoch."""
+        ends = self._ends[self._places[blocks]]
+        return ends - (self._starts[blocks + 1] - self._starts[blocks]), ends
+
+    def blocks(self, first: int) -> Iterator[tuple[int, int]]:
+        """Blocks in this epoch's order from the one at position ``first`` on, each with its position."""
+        place = int(np.searchsorted(self._ends, first, side="right"))
+        begin = int(self._ends[place - 1]) if place else 0
+        for number in range(place, len(self._blocks)):
+            yield begin, int(self._blocks[number])
+            begin = int(self._ends[number])
+
 
 def block_starts(block: npt.NDArray[np.int32]) -> I64:
-    """Row at which each block starts, and the number of rows at the end."""
+    """``Utterances.block_starts`` of a column of block numbers, which never decrease."""
     if len(block) == 0:
         return np.zeros(1, np.int64)
     return np.searchsorted(block, np.arange(int(block[-1]) + 2), side="left").astype(np.int64)

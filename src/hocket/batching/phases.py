@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from hocket.core.recipe import Section
+
+F64 = npt.NDArray[np.float64]
 
 
 class Growth(Section):
@@ -68,6 +72,14 @@ class Phases:
         """The first step of pool ``pool`` of the run."""
         phase = self.of_pool(pool)
         return phase.first_step + (pool - phase.first_pool) * phase.steps_per_pool
+
+    def first_steps(self, pools: F64) -> F64:
+        """:meth:`first_step` of many."""
+        found = np.empty(len(pools))
+        for phase in self._all:
+            later = pools >= phase.first_pool
+            found[later] = phase.first_step + (pools[later] - phase.first_pool) * phase.steps_per_pool
+        return found
 
     def steps_of(self, epochs: float) -> int:
         """Steps of the first ``epochs`` epochs, at least one."""

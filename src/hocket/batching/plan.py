@@ -19,7 +19,7 @@ from hocket.batching import probe
 from hocket.batching.mixture import Mixture, Part
 from hocket.batching.order import Utterances
 from hocket.batching.partition import PARTITIONS, Pool, Steps
-from hocket.batching.phases import Phases
+from hocket.batching.phases import F64, Phases
 from hocket.batching.settings import BatchSettings
 from hocket.core.cost import CostModel
 from hocket.core.errors import CorpusError
@@ -46,7 +46,7 @@ class BatchPlan:
         seed: int,
         speed_percents: Sequence[int] = (100,),
     ) -> None:
-        self._settings, self._cost, self._seed = settings, cost, seed
+        self._settings, self._cost, self.seed = settings, cost, seed
         self._percents = tuple(speed_percents)
         parts = utterances if isinstance(utterances, Sequence) else [Part(utterances)]
         if not all(len(part.utterances.key) for part in parts):
@@ -66,6 +66,11 @@ class BatchPlan:
         self.steps_per_pool = round(wanted / self.num_pools)
         self._phases = Phases(self.num_pools, self.steps_per_pool, settings.growth)
         self._pools: OrderedDict[tuple[int, int], list[list[MicroBatchSpec]]] = OrderedDict()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The corpora."""
+        return self._mixture.parts
 
     @property
     def steps_per_epoch(self) -> int:
@@ -91,6 +96,14 @@ class BatchPlan:
         """(epoch, step in the epoch) of the run's optimiser step ``step``, both from 0."""
         epoch = self._phases.place(step)[0] // self.num_pools
         return epoch, step - self._phases.first_step(epoch * self.num_pools)
+
+    def pool_of(self, step: int) -> int:
+        """The pool, counted through all epochs, that the run's optimiser step ``step`` is cut from."""
+        return self._phases.place(step)[0]
+
+    def first_steps(self, pools: F64) -> F64:
+        """The first step of each of ``pools``, counted through all epochs."""
+        return self._phases.first_steps(pools)
 
     def is_probe(self, step: int) -> bool:
         """True when step ``step`` of the run is cut at random: see :mod:`hocket.batching.probe`."""
@@ -123,7 +136,7 @@ class BatchPlan:
         decides: dict[str, Any] = {
             "rules": _RULES,
             "corpus": corpus,
-            "seed": self._seed,
+            "seed": self.seed,
             "settings": self._settings.model_dump(mode="json", exclude={"cost"}),
             "cost": self._cost.as_dict(),
             "speed_percents": self._percents,
@@ -144,11 +157,11 @@ class BatchPlan:
         speed = np.empty(len(draw.rows), np.int64)
         for number in np.unique(draw.passes).tolist():
             these = draw.passes == number
-            speed[these] = draw_speed(self._seed, number, draw.keys[these], self._percents)
+            speed[these] = draw_speed(self.seed, number, draw.keys[these], self._percents)
         frames, tokens = self._frames(draw.num_samples, speed), draw.num_tokens
         multiple = self._settings.frame_multiple
         cut = Pool(-(-frames // multiple) * multiple, tokens, draw.keys, draw.speakers)
-        steps = self._in_steps(cut, epoch * self.num_pools + pool, key("cut", self._seed, epoch, pool))
+        steps = self._in_steps(cut, epoch * self.num_pools + pool, key("cut", self.seed, epoch, pool))
         return [
             [
                 MicroBatchSpec(

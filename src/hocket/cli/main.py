@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from hocket import __version__
 from hocket.cli import (
     average,
+    bench,
     compare,
     demo,
     export,
@@ -19,6 +20,7 @@ from hocket.cli import (
     lm,
     prepare,
     recognize,
+    scale,
     score,
     study,
     train,
@@ -71,6 +73,8 @@ app.command("score")(score.score)
 app.command("compare")(compare.compare)
 app.add_typer(lm.app, name="lm")
 app.command("export")(export.export)
+app.command("scale")(scale.scale)
+app.add_typer(bench.app, name="bench")
 app.command("demo")(demo.demo)
 app.add_typer(study.app, name="study")
 app.command("fit-batch")(fit_batch.fit_batch)

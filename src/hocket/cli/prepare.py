@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -47,6 +48,15 @@ def prepare(
         bool,
         typer.Option("--decode/--headers-only", help="Read all audio, to find damaged files, or headers."),
     ] = True,
+    shards: Annotated[
+        bool,
+        typer.Option("--shards", help="Put the audio into tar files, too, for far-away stores."),
+    ] = False,
+    shard_mb: Annotated[float, typer.Option(min=0.01, help="Size of a shard, about, in MB.")] = 256.0,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that read audio and write shards.", show_default="all cores"),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a corpus ready: manifests, index, tokens, statistics, and what was left out and why."""
@@ -63,6 +73,9 @@ def prepare(
             max_seconds=max_seconds,
             subsampling=subsampling,
             decode=decode,
+            workers=workers or os.cpu_count() or 1,
+            shards=shards,
+            shard_mb=shard_mb,
         )
         report = prepare_corpus(source, out, format, settings, progress.update)
         output.give(report, lambda: tables.corpus(report))

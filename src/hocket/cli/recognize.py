@@ -63,6 +63,14 @@ def recognize(
         Literal["processes", "ray"],
         typer.Option(help="Where workers run: on this machine, or on the Ray cluster that it belongs to."),
     ] = "processes",
+    layout: Annotated[
+        str,
+        typer.Option(
+            help="Processes that are one worker, for recordings too long for one: sp=N gives each a part "
+            "of the frames.",
+            show_default=False,
+        ),
+    ] = "",
     order: Annotated[
         Literal["input", "finished"], typer.Option(help="Of hypotheses in the outputs.")
     ] = "input",
@@ -111,6 +119,7 @@ def recognize(
             precision=precision,
             threads=threads,
             engine=engine,
+            sp=_sp(layout),
             order=order,
             lenient=STDIN in inputs,
             fresh=fresh,
@@ -128,6 +137,18 @@ def _number(workers: str) -> int | None:
     if not workers.isdecimal() or int(workers) < 1:
         raise UsageError(f"--workers: {workers!r} is neither a number from 1 on nor auto")
     return int(workers)
+
+
+def _sp(layout: str) -> int:
+    """Degree of ``sp``, the one axis along which recognition is split."""
+    axis, _, degree = layout.partition("=")
+    if not layout:
+        return 1
+    if axis.strip() != "sp" or not degree.strip().isdecimal() or int(degree) < 1:
+        raise UsageError(
+            f"--layout: {layout!r} is not of the form sp=N", "Recognition is split along the time alone."
+        )
+    return int(degree)
 
 
 def show(progress: Progress, state: JobProgress) -> None:

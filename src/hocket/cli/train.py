@@ -19,7 +19,11 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe: a YAML file.", show_default=False)],
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Worker processes on this machine.  [default: 1]", show_default=False),
+        typer.Option(
+            min=1,
+            help="Worker processes on this machine.  [default: what the layout takes, else 1]",
+            show_default=False,
+        ),
     ] = None,
     run: Annotated[
         Path | None,
@@ -42,6 +46,15 @@ def train(
             show_default=False,
         ),
     ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--layout",
+            metavar="AXIS=DEGREE,...",
+            help="How the model is split over workers, as in tp=2,pp=2, in place of the recipe's layout.",
+            show_default=False,
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a setting of the recipe; repeatable."),
@@ -53,7 +66,11 @@ def train(
     Under torchrun or srun, which start the workers themselves, leave out --workers and name the run's
     folder: with --run-dir, since torchrun takes --run for an option of its own.
     """
-    overrides = [*([] if sync is None else [f"sync={{name: {sync}}}"]), *(settings or [])]
+    overrides = [
+        *([] if sync is None else [f"sync={{name: {sync}}}"]),
+        *([] if layout is None else [f"layout={layout}"]),
+        *(settings or []),
+    ]
     if resume and run is None:
         raise UsageError("--resume: which run?", "Name its folder with --run.")
     with reporting(as_json) as output, on_stderr() as progress:
@@ -67,7 +84,7 @@ def train(
         summary = launch.train(
             recipe,
             run=folder,
-            workers=workers or 1,
+            workers=workers,
             resume=resume,
             overrides=overrides,
             on_event=TrainingView(progress).show,

@@ -30,6 +30,8 @@ class TrainingView:
             self._start(event)
         elif kind == "init":
             self._progress.say(f"weights of {event['source']}; head: {event['head']}")
+        elif kind == "warning":
+            self._progress.say(f"warning: {event['reason']}")
         elif kind == "step":
             self._step(event)
         elif kind == "validation":

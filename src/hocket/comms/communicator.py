@@ -8,7 +8,9 @@ the collective moves: a ring for sums, each part straight to who needs it for th
 
 from __future__ import annotations
 
+import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -17,6 +19,8 @@ import torch
 import torch.distributed as dist
 
 T = TypeVar("T")
+Parcel = tuple[int, torch.Tensor]
+"""A rank of the group, and what is sent to it or received from it."""
 
 
 class Handle(Protocol):
@@ -49,6 +53,14 @@ class Communicator(Protocol):
 
     def all_gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         """The ``tensor`` (same shape everywhere) of each rank, by rank."""
+        ...
+
+    def exchange(self, sends: Sequence[Parcel], receives: Sequence[Parcel]) -> Handle:
+        """Start sending tensors to ranks and receiving others from ranks: pairs of (rank, tensor).
+
+        Only the ranks at both ends take part; what goes from one to another arrives in order. Tensors
+        are contiguous, and not to be touched before the end.
+        """
         ...
 
     def broadcast(self, tensor: torch.Tensor, source: int) -> None:
@@ -104,6 +116,15 @@ class TorchCommunicator:
         dist.all_gather(parts, tensor.contiguous(), group=self._group)
         return parts
 
+    def exchange(self, sends: Sequence[Parcel], receives: Sequence[Parcel]) -> Handle:
+        """Start sending and receiving, all at once, so that no order of ranks can block."""
+        if not sends and not receives:
+            return _DONE
+        self.bytes_sent += sum(_num_bytes(tensor) for _, tensor in sends)
+        calls = [(dist.isend, *parcel) for parcel in sends] + [(dist.irecv, *parcel) for parcel in receives]
+        parts = [dist.P2POp(call, x, group=self._group, group_peer=rank) for call, rank, x in calls]
+        return _All(dist.batch_isend_irecv(parts), [x for _, _, x in calls])
+
     def broadcast(self, tensor: torch.Tensor, source: int) -> None:
         """Copy ``tensor`` of rank ``source`` (within the group) into everybody's."""
         if self.world_size > 1:
@@ -137,6 +158,18 @@ class _Done:
 _DONE = _Done()
 
 
+class _All:
+    """Several handles as one; it keeps the tensors that they work on."""
+
+    def __init__(self, handles: Sequence[Handle], tensors: Sequence[torch.Tensor]) -> None:
+        self._handles, self._tensors = handles, tensors
+
+    def wait(self) -> object:
+        for handle in self._handles:
+            handle.wait()
+        return None
+
+
 class Alone:
     """One rank without others: every collective is done at once."""
 
@@ -162,11 +195,48 @@ class Alone:
         """Its own."""
         return [tensor.clone()]
 
+    def exchange(self, sends: Sequence[Parcel], receives: Sequence[Parcel]) -> Handle:
+        """There is nobody."""
+        return _DONE
+
     def broadcast(self, tensor: torch.Tensor, source: int) -> None:
         """It has it."""
 
     def barrier(self) -> None:
         """Nobody to wait for."""
+
+
+class _Box:
+    """What goes from one rank to another; None says that somebody failed."""
+
+    def __init__(self) -> None:
+        self.letters: queue.SimpleQueue[torch.Tensor | None] = queue.SimpleQueue()
+        self.awaited: deque[torch.Tensor] = deque()
+        """Tensors that the receiver has asked for and not yet got, in order."""
+
+    def take_until(self, wanted: torch.Tensor) -> None:
+        """Receive what was asked for first, and then what was ``wanted``."""
+        while any(tensor is wanted for tensor in self.awaited):
+            letter = self.letters.get(timeout=60.0)
+            if letter is None:
+                raise threading.BrokenBarrierError
+            self.awaited.popleft().copy_(letter)
+
+
+@dataclass
+class _Letters:
+    """What a thread has still to receive."""
+
+    due: list[tuple[_Box, torch.Tensor]]
+
+    def __post_init__(self) -> None:
+        for box, tensor in self.due:
+            box.awaited.append(tensor)
+
+    def wait(self) -> object:
+        for box, tensor in self.due:
+            box.take_until(tensor)
+        return None
 
 
 @dataclass
@@ -175,6 +245,7 @@ class _Table:
 
     slots: list[torch.Tensor | None]
     barrier: threading.Barrier
+    mail: dict[tuple[int, int], _Box]
 
 
 class ThreadedCommunicator:
@@ -218,6 +289,13 @@ class ThreadedCommunicator:
         self._leave()
         return parts
 
+    def exchange(self, sends: Sequence[Parcel], receives: Sequence[Parcel]) -> Handle:
+        """Send copies at once; receive when waited for."""
+        for rank, tensor in sends:
+            self.bytes_sent += _num_bytes(tensor)
+            self._table.mail[self.rank, rank].letters.put(tensor.detach().clone())
+        return _Letters([(self._table.mail[rank, self.rank], tensor) for rank, tensor in receives])
+
     def broadcast(self, tensor: torch.Tensor, source: int) -> None:
         """Copy ``tensor`` of rank ``source`` into everybody's."""
         self.bytes_sent += _num_bytes(tensor) * (self.world_size - 1) * (self.rank == source)
@@ -245,7 +323,8 @@ def run_threads(world_size: int, work: Callable[[ThreadedCommunicator], T]) -> S
 
     The first exception of any rank is raised here; the other ranks are then released.
     """
-    table = _Table([None] * world_size, threading.Barrier(world_size, timeout=60.0))
+    mail = {(source, target): _Box() for source in range(world_size) for target in range(world_size)}
+    table = _Table([None] * world_size, threading.Barrier(world_size, timeout=60.0), mail)
     results: list[T | None] = [None] * world_size
     errors: list[BaseException] = []
 
@@ -255,6 +334,8 @@ def run_threads(world_size: int, work: Callable[[ThreadedCommunicator], T]) -> S
         except BaseException as error:
             errors.append(error)
             table.barrier.abort()
+            for box in mail.values():
+                box.letters.put(None)
 
     threads = [threading.Thread(target=body, args=(rank,)) for rank in range(world_size)]
     for thread in threads:

@@ -43,6 +43,15 @@ def rank_environment(environment: Mapping[str, str] = os.environ) -> dict[str, s
     }
 
 
+def ranks_per_host(environment: Mapping[str, str] = os.environ) -> int:
+    """How many ranks of this job run on one host, as far as who started them says."""
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE", "SLURM_TASKS_PER_NODE"):
+        number = environment.get(name, "").partition("(")[0].partition(",")[0]
+        if number.isdecimal():
+            return int(number)
+    return int(environment.get("WORLD_SIZE", "1"))
+
+
 def _first_host(node_list: str) -> str:
     """First host of Slurm's compact form: ``node[003-005,9],other`` gives ``node003``."""
     head, bracket, rest = node_list.partition("[")

@@ -12,7 +12,7 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -62,7 +62,7 @@ class Ranks(AbstractContextManager["Ranks"]):
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
         self._module, self._environment = module, dict(environment)
-        self._nursery: _Nursery | None = None
+        self._nursery: Nursery | None = None
 
     def run_attempt(
         self, arguments: Sequence[str], *, workers: int, log_dir: Path, grace_seconds: float = 10.0
@@ -76,7 +76,7 @@ class Ranks(AbstractContextManager["Ranks"]):
 
         log_dir.mkdir(parents=True, exist_ok=True)
         if self._nursery is None:
-            self._nursery = _Nursery(self._module, self._environment)
+            self._nursery = Nursery(self._module, self._environment)
         store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False, timeout=_STORE_LIMIT)
         place = {
             "WORLD_SIZE": str(workers),
@@ -98,7 +98,7 @@ class Ranks(AbstractContextManager["Ranks"]):
         ]
         try:
             exits, teardown = _wait(self._nursery, self._nursery.start(requests), grace_seconds)
-        except _NurseryLost:
+        except NurseryLost:
             status = self._nursery.ended()
             self._nursery, teardown = None, 0.0
             if status >= 0:
@@ -111,6 +111,36 @@ class Ranks(AbstractContextManager["Ranks"]):
         ]
         return AttemptEnd(failed, teardown)
 
+    def run_apart(
+        self, arguments: Sequence[Sequence[str]], *, log_dir: Path, poll: Callable[[], None], seconds: float
+    ) -> list[WorkerExit]:
+        """Start a worker for each list of arguments, none of which knows of the others, and wait for all.
+
+        ``poll`` is called every ``seconds`` meanwhile. Who did not leave with 0, the first to end first.
+        """
+        log_dir.mkdir(parents=True, exist_ok=True)
+        if self._nursery is None:
+            self._nursery = Nursery(self._module, self._environment)
+        logs = [log_dir.absolute() / f"worker-{number}.err" for number in range(len(arguments))]
+        requests = [
+            {"arguments": list(own), "environment": {}, "stdout": str(log), "stderr": str(log)}
+            for own, log in zip(arguments, logs, strict=True)
+        ]
+        failed: list[WorkerExit] = []
+        try:
+            workers = self._nursery.start(requests)
+            while workers:
+                told = self._nursery.next_end(seconds)
+                poll()
+                if told is not None:
+                    number = workers.pop(told[0])
+                    if told[1]:
+                        failed.append(WorkerExit(number, *told, logs[number]))
+        except NurseryLost:
+            status, self._nursery = self._nursery.ended(), None
+            failed.append(WorkerExit(0, 0, status or 1, logs[0]))
+        return failed
+
     def __exit__(self, *_: object) -> None:
         if self._nursery is not None:
             self._nursery.close()
@@ -118,7 +148,7 @@ class Ranks(AbstractContextManager["Ranks"]):
 
 
 def _wait(
-    nursery: _Nursery, ranks: dict[int, int], grace_seconds: float
+    nursery: Nursery, ranks: dict[int, int], grace_seconds: float
 ) -> tuple[list[tuple[int, int, int]], float]:
     """(rank, pid, exit code) in the order of their ends, and the seconds since the first failure."""
     ended: list[tuple[int, int, int]] = []
@@ -141,11 +171,11 @@ def _wait(
     return ended, 0.0 if failed_at is None else clock.monotonic() - failed_at
 
 
-class _NurseryLost(Exception):
+class NurseryLost(Exception):
     """The process that forks workers has ended, and they with it."""
 
 
-class _Nursery:
+class Nursery:
     """The launcher's end of a nursery."""
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
@@ -171,7 +201,7 @@ class _Nursery:
                 self._process.stdin.write((json.dumps(request) + "\n").encode())
                 self._process.stdin.flush()
             except BrokenPipeError:
-                raise _NurseryLost from None
+                raise NurseryLost from None
             while (told := self._next(None)) is not None and "exit_code" in told:
                 ends.append(told)
             assert told is not None
@@ -212,7 +242,7 @@ class _Nursery:
                     return None
             read = os.read(self._answers, 65536)
             if not read:
-                raise _NurseryLost
+                raise NurseryLost
             *lines, self._unread = (self._unread + read).split(b"\n")
             self._lines += [json.loads(line) for line in lines]
         return self._lines.pop(0)

@@ -17,6 +17,7 @@ from types import FrameType
 from hocket.core.errors import RunError
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 
 
 def die_with_parent(parent: int | None = None) -> None:
@@ -48,6 +49,12 @@ def outlive_parent() -> None:
     """
     if platform.system() == "Linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, 0)
+
+
+def name_process(name: str) -> None:
+    """What ``ps`` and ``top`` call this process, where the system can (Linux: 15 characters of it)."""
+    if platform.system() == "Linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
 class FolderLock(AbstractContextManager["FolderLock"]):

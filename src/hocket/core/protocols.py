@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import torch
 
+from hocket.core.held import Held
 from hocket.core.work import GlobalBatch, MicroBatch, MicroBatchSpec
 
 
@@ -23,12 +24,18 @@ class GradBucket:
     """Gradients of some parameters, one flat buffer; each ``parameter.grad`` is a view into it.
 
     Buckets are numbered in the order in which the backward pass fills them, the same on every rank.
+    Where a replica is split, ``parameters`` are the parts of them that this rank holds, as plain tensors.
     """
 
     index: int
     names: list[str]
     parameters: list[torch.nn.Parameter]
     flat: torch.Tensor
+    counted: bool = True
+    """Part of the norm as this rank tells it; False where another rank of the replica holds the same."""
+    integers: torch.Tensor | None = None
+    """Under :meth:`Replica.add_as_integers`, int64, as long as ``flat``: one micro-batch of each rank that
+    this bucket's gradient was added up from, where there are several."""
 
     def views(self, flat: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         """``flat`` (as long as the bucket) cut and shaped like the parameters, by name."""
@@ -59,12 +66,48 @@ class MicroBatchResult:
     """0-d, detached, float32 or float64, on the device: reading it waits for the device."""
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """What a model makes of a micro-batch without learning from it. B utterances, T frames."""
+
+    losses_B: torch.Tensor
+    """CTC loss in nats; infinite where the frames cannot align the text."""
+    best_BT: torch.Tensor
+    """The likeliest token of every frame."""
+    lens_B: torch.Tensor
+
+
+class Inside(Protocol):
+    """Collectives among the ranks of one replica (a communicator)."""
+
+    rank: int
+    world_size: int
+
+    def all_reduce(self, tensor: torch.Tensor) -> Any:
+        """Start summing ``tensor`` in place; the result has ``wait``."""
+        ...
+
+    def all_gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        """The ``tensor`` (same shape everywhere) of each rank."""
+        ...
+
+
 class Replica(Protocol):
     """One replica of the model, on one or many ranks, behind one way of running it."""
 
     model: torch.nn.Module
     device: torch.device
     buckets: list[GradBucket]
+    held: list[Held]
+    """All that this rank holds of the model's parameters and buffers."""
+    inside: Inside
+    """Among the ranks of this replica."""
+    speaks: bool
+    """What this rank says of its micro-batches counts: true for one rank of each group that works on the
+    same ones. On the others the losses of results mean nothing."""
+    needs_equal_slots: bool
+    """Ranks of different groups meet in collectives of the forward pass: all must be given equally many
+    micro-batches, in the same call, empty ones among them."""
 
     def forward_backward(
         self,
@@ -81,10 +124,32 @@ class Replica(Protocol):
 
         ``on_micro_batch`` asks for gradients one micro-batch at a time: it is called after each
         backward pass with the position in ``micro_batches``, while the buckets hold that one's
-        gradient alone; they are cleared before the next.
+        gradient alone, where ranks of several groups add theirs up that of one of each group; they are
+        cleared before the next. ``on_bucket`` is then called at the end.
 
         Raises :class:`OutOfMemory`; some buckets may have been handed out by then, with gradients that
-        count no more, and the next call begins anew.
+        count no more. Where the replica is this rank alone the next call begins anew; where it is split
+        there is none, since others wait in the midst of the pass.
+        """
+        ...
+
+    def evaluate(self, micro_batch: MicroBatch) -> Evaluated | None:
+        """Losses and likeliest tokens with the weights as they are; every rank of the replica must call.
+
+        None for a micro-batch without utterances; the same on all ranks of a group.
+        """
+        ...
+
+    def fit_memory(self, largest: Sequence[MicroBatch]) -> None:
+        """Settle what a memory target asks for, by the largest micro-batches; all ranks must call alike."""
+        ...
+
+    def add_as_integers(self, rounded: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Wherever ranks of this replica add up gradients, add what ``rounded`` makes of them (int64).
+
+        The sums stand in ``bucket.integers``.
+
+        Raises :class:`~hocket.core.errors.UsageError` where splitting changes what is rounded.
         """
         ...
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 U64 = npt.NDArray[np.uint64]
+I64 = npt.NDArray[np.int64]
 _MASK = (1 << 64) - 1
 
 

@@ -40,6 +40,10 @@ class MicroBatchSpec:
         return len(self.rows)
 
 
+EMPTY = MicroBatchSpec(-1, np.zeros(0, np.int64), np.zeros(0, np.int64), 0, 0, 0, 0, 0.0)
+"""A slot without work."""
+
+
 @dataclass(frozen=True)
 class GlobalBatch:
     """The micro-batches of one optimiser step, the same on every rank."""

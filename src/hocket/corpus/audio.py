@@ -31,6 +31,8 @@ AUDIO_SUFFIXES = (
 
 SAMPLE_RATE = 16_000
 """Samples per second of all audio inside."""
+HOP = 160
+"""Samples between frames of features: 10 ms."""
 
 Samples = npt.NDArray[np.float32]
 Count = TypeVar("Count", int, npt.NDArray[np.int64])
@@ -49,9 +51,11 @@ class AudioInfo:
 
 Member = tuple[int, int]
 """First byte and number of bytes of a recording that lies inside another file, a tar."""
+Inside = Member | bytes | memoryview
+"""A recording inside another file: where it lies there, or its bytes, read already."""
 
 
-def probe(path: Path, member: Member | None = None) -> AudioInfo:
+def probe(path: Path, member: Inside | None = None) -> AudioInfo:
     """Read a file's header, and whether the file is as long as it says; decode nothing.
 
     Raises :class:`AudioError` when it is missing, not audio, truncated or empty.
@@ -83,7 +87,7 @@ def mono_blocks(
     channel: int | None = None,
     start: int = 0,
     num: int | None = None,
-    member: Member | None = None,
+    member: Inside | None = None,
     length: int = _BLOCK,
 ) -> Iterator[Samples]:
     """What :func:`read` reads, at the file's own rate and ``length`` samples at a time.
@@ -103,7 +107,7 @@ def read(
     channel: int | None = None,
     start: int = 0,
     num: int | None = None,
-    member: Member | None = None,
+    member: Inside | None = None,
 ) -> Samples:
     """Read ``num`` samples from ``start`` (both at the file's own rate) as 16 kHz mono float32.
 
@@ -153,26 +157,39 @@ def perturbed_samples(num_samples: Count, percent: int) -> Count:
     return -(-num_samples * up // down)
 
 
-def _open(path: Path, member: Member | None = None) -> soundfile.SoundFile:
+def _open(path: Path, member: Inside | None = None) -> soundfile.SoundFile:
+    if isinstance(member, bytes | memoryview):
+        return _opened(path, io.BytesIO(member), len(member))
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
             what = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
             raise AudioError(f"{path}: not a file but {what}")
-        kept = None if member is None else _member(path, member)
-        size = status.st_size if member is None else member[1]
-        if size == 0:
+        if member is not None:
+            return _opened(path, _member(path, member), member[1])
+        if status.st_size == 0:
             raise AudioError(f"{path}: the file is empty")
-        torn = truncation(path) if kept is None else truncation_of(kept, size)
+        torn = truncation(path)
         if torn is not None:
             raise AudioError(f"{path}: {torn}")
-        if kept is None:
-            return soundfile.SoundFile(str(path))
-        kept.seek(0)
-        return soundfile.SoundFile(kept)
+        return soundfile.SoundFile(str(path))
     except OSError as error:
         reason = "no such file" if error.errno == errno.ENOENT else error.strerror or str(error)
         raise AudioError(f"{path}: {reason}") from error
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{path}: not audio that can be read: {_say(error)}") from error
+
+
+def _opened(path: Path, file: io.BytesIO, size: int) -> soundfile.SoundFile:
+    """A recording of ``size`` bytes that are in memory; ``path`` is what messages call it."""
+    if size == 0:
+        raise AudioError(f"{path}: the file is empty")
+    torn = truncation_of(file, size)
+    if torn is not None:
+        raise AudioError(f"{path}: {torn}")
+    file.seek(0)
+    try:
+        return soundfile.SoundFile(file)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{path}: not audio that can be read: {_say(error)}") from error
 

@@ -18,10 +18,9 @@ import torch
 from pydantic import Field
 
 from hocket.core.recipe import Section
+from hocket.corpus.audio import HOP as HOP
 from hocket.corpus.audio import SAMPLE_RATE
 
-HOP = 160
-"""Samples between frames: 10 ms."""
 _FFT, _WINDOW, _PREEMPHASIS = 512, 400, 0.97
 _GUARD = 2.0**-24
 _EPSILON = 1e-5

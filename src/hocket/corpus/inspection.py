@@ -1,44 +1,14 @@
-"""Looking at every utterance before training: what it is, and why it cannot be used.
-
-Nothing here stops at a bad utterance: it becomes a :class:`LeftOut` with its reason.
-"""
+"""Why an utterance cannot be used for training: it is left out, with its reason, and nothing stops."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
-from hocket.core.errors import AudioError
 from hocket.corpus import audio
-from hocket.corpus.features import HOP
-from hocket.corpus.importers.base import Item, LeftOut, Progress
-
-_CHUNK = 256
-
-
-@dataclass(frozen=True)
-class Seen:
-    """An utterance whose audio can be read, with its text normalised."""
-
-    item: Item
-    info: audio.AudioInfo
-    text: str
-    start: int
-    """At the file's own rate, as ``num``."""
-    num: int
-
-    @property
-    def num_samples(self) -> int:
-        """At 16 kHz."""
-        return audio.resampled_samples(self.num, self.info.sample_rate)
-
-    @property
-    def seconds(self) -> float:
-        """Length of the utterance."""
-        return self.num / self.info.sample_rate
+from hocket.corpus.audio import HOP
+from hocket.corpus.importers.base import LeftOut
+from hocket.corpus.looking import Seen
 
 
 @dataclass(frozen=True)
@@ -50,38 +20,6 @@ class Limits:
     subsampling: int
     fastest_percent: int
     """The fastest speed factor that training will draw: it leaves the fewest frames."""
-
-
-def look(items: Iterable[tuple[Item, str]], decode: bool, progress: Progress) -> list[Seen | LeftOut]:
-    """Look at the audio of each (item, text), several at a time; answers in the order of the items.
-
-    ``decode`` reads all samples, which finds every torn or damaged file; without it the header and
-    the file's size are read.
-    """
-    todo = list(items)
-    seen: list[Seen | LeftOut] = []
-    with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
-        for first in range(0, len(todo), _CHUNK):
-            chunk = todo[first : first + _CHUNK]
-            seen.extend(pool.map(lambda pair: _look(pair[0], pair[1], decode), chunk))
-            progress("reading audio", len(seen), len(todo))
-    return seen
-
-
-def _look(item: Item, text: str, decode: bool) -> Seen | LeftOut:
-    try:
-        info = audio.probe(item.audio)
-        start, num = 0, info.num_samples
-        if item.start_seconds is not None and item.duration_seconds is not None:
-            start = round(item.start_seconds * info.sample_rate)
-            num = round(item.duration_seconds * info.sample_rate)
-        if decode:
-            audio.check(item.audio, item.channel, start, num)
-        else:
-            audio.check_extent(item.audio, info, item.channel, start, num)
-    except AudioError as error:
-        return LeftOut(item.id, item.where, "unreadable audio", str(error), item.split)
-    return Seen(item, info, text, start, num)
 
 
 def too_little_or_much(seen: Seen, limits: Limits) -> LeftOut | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ from hocket.corpus.index import Utterance
 from hocket.corpus.noise import Noise
 from hocket.corpus.prefetch import Prefetch
 from hocket.corpus.reverb import Reverb
+from hocket.corpus.shard_source import StorageSettings
+from hocket.corpus.storage import Storage, read_utterance
 from hocket.corpus.tokens import Tokens
 
 Work = tuple[Sequence[MicroBatchSpec], int, int]
@@ -41,6 +43,8 @@ class LoadingSettings(Section):
     """Memory for features or waveforms in each worker, in MiB; 0 reads all audio again in every epoch."""
     prefetch_steps: int = Field(2, ge=1, le=64)
     """Steps that are loaded ahead of the one being computed."""
+    storage: StorageSettings = StorageSettings()
+    """Of corpora in shards."""
 
 
 class Rows(Protocol):
@@ -74,7 +78,8 @@ class Loader:
 
     ``augment`` None loads audio as it is (validation, recognition). With two ``num_views`` each
     utterance comes twice, masked differently. An utterance that cannot be read
-    is left out of its micro-batch and listed in ``MicroBatch.dropped``.
+    is left out of its micro-batch and listed in ``MicroBatch.dropped``. ``storage`` reads what is in
+    shards; without it shards are read as files of the corpus's folder.
     """
 
     def __init__(
@@ -86,9 +91,10 @@ class Loader:
         seed: int,
         loading: LoadingSettings | None = None,
         num_views: int = 1,
+        storage: Storage | None = None,
     ) -> None:
         loading = loading or LoadingSettings()
-        self._index, self._augment, self._seed = index, augment, seed
+        self._index, self._augment, self._seed, self._storage = index, augment, seed, storage
         self._blank, self._num_views = tokens.blank, num_views
         self._log_mel = LogMel(features.num_mel_bins)
         self._depth = loading.prefetch_steps
@@ -98,13 +104,14 @@ class Loader:
         if augment is not None and augment.reverb.probability > 0:
             self._reverb = Reverb(augment.reverb, seed)
         if augment is not None and augment.noise.probability > 0:
-            self._noise = Noise(augment.noise, seed, index)
+            self._noise = Noise(augment.noise, seed, index, storage)
 
-    def load(self, spec: MicroBatchSpec, epoch: int, step: int) -> MicroBatch:
+    def load(self, spec: MicroBatchSpec, epoch: int, step: int, *, in_order: bool = False) -> MicroBatch:
         """The tensors of a micro-batch, of exactly the padded sizes in its spec.
 
-        Features are padded with zeros, tokens with blanks. Raises :class:`ValueError` when an utterance
-        does not fit its spec, which then belongs to another corpus.
+        Features are padded with zeros, tokens with blanks. ``in_order`` says that steps are loaded one
+        after another, so that neighbours in a shard will be needed, too. Raises :class:`ValueError` when an
+        utterance does not fit its spec, which then belongs to another corpus.
         """
         loaded: list[tuple[int, torch.Tensor]] = []
         dropped: list[tuple[str, str]] = []
@@ -113,7 +120,7 @@ class Loader:
         for row, percent, number in zip(spec.rows.tolist(), spec.speed_percent.tolist(), passes, strict=True):
             key = self._index.key_of(row)
             try:
-                loaded.append((row, self._features(row, percent, number, key)))
+                loaded.append((row, self._features(row, percent, number, key, in_order)))
                 keys.append((number, key))
             except AudioError as error:
                 dropped.append((self._index.id(row), str(error)))
@@ -155,26 +162,38 @@ class Loader:
 
         Iterate over it once; ``close()`` it, or use it in a ``with`` block, when you stop early.
         """
-        return Prefetch(self._load_all, work, self._depth)
+        return Prefetch(self.load_all, work, self._depth)
 
-    def _load_all(self, work: Work) -> list[MicroBatch]:
+    def load_all(self, work: Work) -> list[MicroBatch]:
+        """Micro-batches of a step, where steps are loaded about in their order."""
         specs, epoch, step = work
-        return [self.load(spec, epoch, step) for spec in specs]
+        if self._storage is not None:
+            self._storage.at(step)
+        return [self.load(spec, epoch, step, in_order=True) for spec in specs]
+
+    def take_storage_counts(self) -> dict[str, Any]:
+        """What storage did since the last call; empty without shards."""
+        return {} if self._storage is None else self._storage.meter.take()
+
+    def close(self) -> None:
+        """End what reads ahead."""
+        if self._storage is not None:
+            self._storage.close()
 
     @property
     def _bins(self) -> int:
         return self._log_mel.num_mel_bins
 
-    def _features(self, row: int, percent: int, epoch: int, key: int) -> torch.Tensor:
+    def _features(self, row: int, percent: int, epoch: int, key: int, in_order: bool) -> torch.Tensor:
         """Features as the utterance sounds in this pass over it; who takes them must not write to them."""
         kept = self.cache.get((row, percent))
         if self._reverb is None and self._noise is None:
             if kept is None:
-                kept = self._log_mel(self._waveform(row, percent))
+                kept = self._log_mel(self._waveform(row, percent, in_order))
                 self.cache.put((row, percent), kept)
             return kept
         if kept is None:
-            kept = torch.from_numpy(self._waveform(row, percent))
+            kept = torch.from_numpy(self._waveform(row, percent, in_order))
             self.cache.put((row, percent), kept)
         x_N = kept.numpy()
         if self._reverb is not None and self._reverb.drawn(epoch, key):
@@ -183,10 +202,10 @@ class Loader:
             x_N = self._noise.add(x_N, epoch, key)
         return self._log_mel(x_N)
 
-    def _waveform(self, row: int, percent: int) -> audio.Samples:
+    def _waveform(self, row: int, percent: int, in_order: bool) -> audio.Samples:
         """The utterance at 16 kHz, at its speed; raises :class:`AudioError`."""
         utterance = self._index.utterance(row)
-        samples = audio.read(utterance.audio, utterance.channel, utterance.start, utterance.num)
+        samples = read_utterance(utterance, row, self._storage, in_order=in_order)
         expected = self._index.samples_of(row)
         if len(samples) != expected:
             raise AudioError(

@@ -9,10 +9,11 @@ A recording of which all channels are averaged is a ``MultiCut`` over its channe
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,6 +39,8 @@ class Cut:
     num: int
     text: str | None
     speaker: str | None
+    told: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """The whole cut as another manifest had it: what is not said above is kept as it was."""
 
 
 def write(path: Path, cuts: Iterable[Cut]) -> None:
@@ -71,6 +74,34 @@ def _write_lines(file: IO[bytes] | gzip.GzipFile, cuts: Iterable[Cut]) -> None:
 
 
 def _to_json(cut: Cut) -> dict[str, Any]:
+    return _new(cut) if cut.told is None else _kept(cut, cut.told)
+
+
+def _kept(cut: Cut, before: Mapping[str, Any]) -> dict[str, Any]:
+    """A cut that was read from a manifest, with what is otherwise now: its file, its extent, its text."""
+    told: dict[str, Any] = copy.deepcopy(dict(before))
+    recording = told["recording"]
+    recording["sources"][0]["source"] = str(cut.audio)
+    was = parse(told, cut.id)
+    assert isinstance(was, Cut)  # it was read before
+    if (was.sample_rate, was.file_samples) != (cut.sample_rate, cut.file_samples):
+        recording |= {
+            "sampling_rate": cut.sample_rate,
+            "num_samples": cut.file_samples,
+            "duration": cut.file_samples / cut.sample_rate,
+        }
+    if (was.sample_rate, was.start, was.num) != (cut.sample_rate, cut.start, cut.num):
+        told |= {"start": cut.start / cut.sample_rate, "duration": cut.num / cut.sample_rate}
+    spoken = [one for one in told.get("supervisions") or [] if one.get("text")]
+    if was.text != cut.text and cut.text is not None:
+        words = cut.text.split()  # other case, other spaces: the same number of words in each
+        for one in spoken:
+            count = len(one["text"].split())
+            one["text"], words = " ".join(words[:count]), words[count:]
+    return told
+
+
+def _new(cut: Cut) -> dict[str, Any]:
     channels = list(range(cut.channels))
     single = cut.channel if cut.channel is not None else 0 if cut.channels == 1 else None
     heard: int | list[int] = channels if single is None else single
@@ -103,6 +134,20 @@ def _to_json(cut: Cut) -> dict[str, Any]:
         },
         "type": "MultiCut" if single is None else "MonoCut",
     }
+
+
+def in_shard(cut: Cut) -> dict[str, Any]:
+    """A cut as a Shar has it: its recording is a placeholder, and lies in the tar beside.
+
+    ``audio`` does not count.
+    """
+    told = _to_json(replace(cut, audio=Path(cut.id)))
+    recording = told["recording"]
+    if cut.told is None:
+        recording["id"] = told["supervisions"][0]["recording_id"] = cut.id
+    channels = recording["sources"][0]["channels"]
+    recording["sources"] = [{"type": "shar", "channels": channels, "source": ""}]
+    return told
 
 
 def _parse_line(line: bytes, where: str) -> Cut | CorpusError:
@@ -139,6 +184,7 @@ def parse(cut: dict[str, Any], where: str) -> Cut | CorpusError:
             num=round(cut["duration"] * rate),
             text=" ".join(texts) if texts else None,
             speaker=next((s["speaker"] for s in supervisions if s.get("speaker")), None),
+            told=cut,
         )
     except (KeyError, TypeError, ValueError) as error:
         return CorpusError(f"{where}: not a cut with a recording: {error!r}")

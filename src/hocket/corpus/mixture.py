@@ -32,6 +32,9 @@ class CorpusShare(Section):
     """A folder made by ``hocket prepare``."""
     weight: float = Field(default=1.0, gt=0, le=1000)
     """How many times an epoch goes through it: 2 repeats every utterance, 0.5 takes every other."""
+    store: str | None = None
+    """Where its shards lie: an address such as ``https://host/corpus`` or ``s3://bucket/corpus``, or a
+    folder; by default the corpus's own."""
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """What it is called in reports and ids; by default the name of the folder."""
 
@@ -50,6 +53,8 @@ class Member:
     weight: float
     salt: int | None
     """Of the keys of its utterances; None when it is the only corpus of its run."""
+    store: str | None = None
+    """Where its shards lie; None for its own folder."""
 
 
 class CorpusMixture:
@@ -78,11 +83,17 @@ class CorpusMixture:
                     CorpusIndex.open(share.path, split),
                     share.weight,
                     None if alone else seeds.key("corpus", share.called),
+                    share.store,
                 )
                 for share in shares
                 if not where_there or (share.path / split).is_dir()
             ]
         )
+
+    @property
+    def stored(self) -> list[tuple[CorpusIndex, str | None]]:
+        """Every index, and where its shards lie."""
+        return [(member.index, member.store) for member in self.members]
 
     def __len__(self) -> int:
         return self.ends[-1] if self.ends else 0

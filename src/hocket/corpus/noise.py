@@ -23,6 +23,7 @@ from hocket.corpus import audio, sounds
 from hocket.corpus.audio import Samples
 from hocket.corpus.augment import NoiseSettings
 from hocket.corpus.index import Utterance
+from hocket.corpus.storage import Storage, read_utterance
 
 _TABLE = 1 << 20
 """Samples of white and of pink noise: 66 seconds."""
@@ -45,8 +46,10 @@ class Speech(Protocol):
 class Noise:
     """Adds noise to utterances of one run; holds the tables."""
 
-    def __init__(self, settings: NoiseSettings, seed: int, speech: Speech) -> None:
-        self._settings, self._seed, self._speech = settings, seed, speech
+    def __init__(
+        self, settings: NoiseSettings, seed: int, speech: Speech, storage: Storage | None = None
+    ) -> None:
+        self._settings, self._seed, self._speech, self._storage = settings, seed, speech, storage
         made = {"white": self._from_white, "pink": self._from_pink, "babble": self._babble}
         self._sources = [made.get(name) or self._recorded(Path(name)) for name in settings.sources]
 
@@ -128,7 +131,7 @@ class Noise:
             turn += 1
             utterance = self._speech.utterance(row)
             try:
-                x_N = audio.read(utterance.audio, utterance.channel, utterance.start, utterance.num)
+                x_N = read_utterance(utterance, row, self._storage)
             except AudioError:  # it will be listed when it is learnt from
                 continue
             power = mean_square(x_N)

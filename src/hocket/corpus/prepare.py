@@ -8,6 +8,7 @@
     OUT/SPLIT/cuts.jsonl.gz    the same for lhotse
     OUT/left_out.jsonl         every utterance that was left out, and why
     OUT/audio/                 where the importer made the audio itself
+    OUT/SPLIT/shar/            the audio in tars, where shards were asked for, with places.arrow beside it
 
 The same source, seed and settings give the same fingerprint on any machine and in any folder.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -25,9 +27,11 @@ from hocket.core import clock, files, seeds
 from hocket.core.errors import CorpusError
 from hocket.corpus import audio, importers, index, manifest, report, splits, tokens
 from hocket.corpus.importers.base import ImportContext, Imported, Item, LeftOut, Progress
-from hocket.corpus.inspection import Limits, Seen, look, not_alignable, too_little_or_much
+from hocket.corpus.inspection import Limits, not_alignable, too_little_or_much
+from hocket.corpus.looking import Seen, look, look_apart
 from hocket.corpus.output import whole_folder
 from hocket.corpus.report import PrepareReport, SplitStatistics
+from hocket.corpus.sharding import ShardStatistics, cut_into_shards
 from hocket.corpus.text import Case, normalise
 
 LEFT_OUT = "left_out.jsonl"
@@ -36,7 +40,7 @@ _WhyNot = Callable[[Seen], LeftOut | None]
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    """How a corpus is prepared. All of it but ``decode`` is part of what the corpus is."""
+    """How a corpus is prepared. All before ``decode`` is part of what the corpus is."""
 
     tokens: str = "char"
     """``char``, ``char+FOLDER`` for those characters, too, ``sentencepiece:SIZE``, or a folder whose tokens
@@ -56,6 +60,12 @@ class PrepareSettings:
     """Utterances in a block of the training order."""
     decode: bool = True
     """Read all samples to find damaged files; else headers and file sizes alone."""
+    workers: int = 0
+    """Processes that look at audio and write shards; 0: threads of this one."""
+    shards: bool = False
+    """Put the audio into shards, too."""
+    shard_mb: float = 256.0
+    """Size of a shard, about, in MB."""
 
 
 def prepare(
@@ -72,7 +82,7 @@ def prepare(
     the source cannot be read, holds an id twice, or nothing in it can be used.
     """
     settings = settings or PrepareSettings()
-    progress = progress or (lambda _stage, _done, _total: None)
+    progress = progress or _silent
     begin = clock.monotonic()
     importer = importers.find(source, format)
     _refuse_overlap(source, out)
@@ -81,12 +91,38 @@ def prepare(
         _refuse_duplicates(imported)
         split_names = {item.split: splits.canonical(item.split) for item in imported.items}
         items = [replace(item, split=split_names[item.split]) for item in imported.items]
-        looked = look([(i, normalise(i.text, settings.case)) for i in items], settings.decode, progress)
+        pairs = [(item, normalise(item.text, settings.case)) for item in items]
+        staging = out.with_name(f".{out.name}.staging")
+        if settings.workers:
+            looked = look_apart(
+                pairs, settings.decode, progress, workers=settings.workers, staging=staging, made=folder
+            )
+        else:
+            looked = look(pairs, settings.decode, progress)
         corpus = _Corpus(settings, imported, looked)
         made = corpus.write(folder, out)
+        if settings.shards:
+            made = replace(made, shards=_shards(folder, list(made.splits), settings, staging, progress))
         result = replace(made, folder=out, seconds=round(clock.monotonic() - begin, 2))
         files.write_json(folder / report.FILE, result.as_corpus())
+    shutil.rmtree(staging, ignore_errors=True)
     return result
+
+
+def _shards(
+    folder: Path, made: list[str], settings: PrepareSettings, staging: Path, progress: Progress
+) -> dict[str, ShardStatistics]:
+    return {
+        split: cut_into_shards(
+            folder,
+            split,
+            shard_mb=settings.shard_mb,
+            workers=max(1, settings.workers),
+            staging=staging,
+            progress=progress,
+        )
+        for split in made
+    }
 
 
 class _Corpus:
@@ -129,7 +165,7 @@ class _Corpus:
             fingerprint = index.write(
                 folder,
                 split,
-                [self._row(seen, folder) for seen in many],
+                (self._row(seen, folder) for seen in many),
                 self.settings.block_size,
                 self.tokens.fingerprint,
             )
@@ -159,7 +195,7 @@ class _Corpus:
             settings={
                 name: value
                 for name, value in asdict(self.settings).items()
-                if name not in ("tokens", "decode")
+                if name not in ("tokens", "decode", "workers", "shards", "shard_mb")
             },
             seconds=0.0,
         )
@@ -259,6 +295,10 @@ class _Corpus:
         )
 
 
+def _silent(what: str, done: int, total: int, note: str = "") -> None:
+    pass
+
+
 def _cut(seen: Seen, folder: Path, out: Path) -> manifest.Cut:
     path = _relative(seen.item.audio, folder)
     return manifest.Cut(
@@ -272,6 +312,7 @@ def _cut(seen: Seen, folder: Path, out: Path) -> manifest.Cut:
         num=seen.num,
         text=seen.text,
         speaker=seen.item.speaker,
+        told=seen.item.told,
     )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hocket.core.errors import CorpusError
-from hocket.corpus.inspection import Seen
+from hocket.corpus.looking import Seen
+from hocket.corpus.sharding import ShardStatistics
 
 FILE = "corpus.json"
 VERSION = 1
@@ -47,6 +48,8 @@ class PrepareReport:
     tokens: dict[str, Any]
     settings: dict[str, Any]
     seconds: float
+    shards: dict[str, ShardStatistics] = field(default_factory=dict)
+    """By split, where the audio was put into shards."""
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, as JSON values."""
@@ -55,6 +58,8 @@ class PrepareReport:
     def as_corpus(self) -> dict[str, Any]:
         """What ``corpus.json`` says: the same wherever the corpus lies and however long it took."""
         kept = {name: value for name, value in self.as_dict().items() if name not in ("folder", "seconds")}
+        if not self.shards:
+            del kept["shards"]
         return {"version": VERSION, "sample_rate": 16_000, **kept}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from hocket.core import seeds
 from hocket.core.errors import CorpusError
-from hocket.corpus.inspection import Seen
+from hocket.corpus.looking import Seen
 
 TRAIN, DEV = "train", "dev"
 MIN_SPEAKERS = 10

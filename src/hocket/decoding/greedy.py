@@ -26,12 +26,19 @@ def greedy_paths(logits_BTV: torch.Tensor, lens_B: torch.Tensor, blank: int) -> 
     """
     if logits_BTV.dim() != 3 or lens_B.shape != logits_BTV.shape[:1]:
         raise ValueError(f"logits {tuple(logits_BTV.shape)} and lengths {tuple(lens_B.shape)} do not match")
-    num_utterances, num_frames, num_tokens = logits_BTV.shape
-    if not 0 <= blank < num_tokens:
-        raise ValueError(f"blank {blank} is not among {num_tokens} tokens")
+    if not 0 <= blank < logits_BTV.shape[-1]:
+        raise ValueError(f"blank {blank} is not among {logits_BTV.shape[-1]} tokens")
+    if logits_BTV.shape[0] == 0 or logits_BTV.shape[1] == 0:
+        return [TokenPath([], [], []) for _ in range(len(logits_BTV))]
+    return paths_of(logits_BTV.argmax(dim=-1), lens_B, blank)
+
+
+def paths_of(best_BT: torch.Tensor, lens_B: torch.Tensor, blank: int) -> list[TokenPath]:
+    """:func:`greedy_paths` of the best token of every frame."""
+    num_utterances, num_frames = best_BT.shape
     if num_utterances == 0 or num_frames == 0:
         return [TokenPath([], [], []) for _ in range(num_utterances)]
-    best_BT = logits_BTV.argmax(dim=-1).cpu()
+    best_BT = best_BT.cpu()
     lens_B = lens_B.cpu()
     if int(lens_B.max()) > num_frames:
         raise ValueError(f"a length of {int(lens_B.max())} frames, where the batch has {num_frames}")

@@ -54,6 +54,16 @@ class ModelConfig(Section):
     input_dropout: float = Field(default=0.1, ge=0.0, lt=0.99)
     """Rate after the subsampling."""
 
+    left_context: int | None = Field(default=None, ge=0)
+    """Frames after subsampling, before a frame, that it attends to; null for all."""
+    right_context: int | None = Field(default=None, ge=0)
+    """Frames after subsampling, after a frame, that it attends to; null for all."""
+    blockwise_above: int = Field(default=2000, ge=0)
+    """Frames after subsampling above which attention is computed in tiles: the same to rounding, and no
+    table of frames by frames. With both contexts set, its time is then linear in the frames."""
+    attention_block: int = Field(default=256, gt=0)
+    """Frames on a side of a tile."""
+
     intermediate_ctc: tuple[int, ...] = ()
     """Blocks, counted from 1, whose output learns the same texts through the same head (Lee &
     Watanabe, ICASSP 2021, arXiv:2102.03216). Training only; nothing is added to the model."""
@@ -123,6 +133,11 @@ class ModelConfig(Section):
     def num_stages(self) -> int:
         """Convolutions of stride 2 in the subsampling."""
         return self.subsampling_factor.bit_length() - 1
+
+    @property
+    def num_pieces(self) -> int:
+        """Pieces that a pipeline may cut between: the subsampling, the blocks, the head."""
+        return self.num_layers + 2
 
     @overload
     def subsampled(self, num_frames: int) -> int: ...

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hocket.model.config import ModelConfig
 from hocket.model.frames import Frames
+from hocket.model.time import TimePart
 
 
 class Pointwise(nn.Module):
@@ -36,19 +37,23 @@ class DepthwiseConv(nn.Module):
         self.weight = nn.Parameter(torch.empty(channels, 1, kernel_size))
         self.bias = nn.Parameter(torch.empty(channels)) if bias else None
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """Same length; zeros beyond the ends.
+    def forward(self, x_BTD: Tensor, part: TimePart) -> Tensor:
+        """Same length; zeros beyond the ends of the whole.
 
         As a 2-d convolution of height T and width 1, whose channels-last layout is the (B, T, D) at
         hand: oneDNN's kernels for it take a third of the time of the 1-d convolution.
         """
-        kernel = self.weight.shape[-1]
+        reach = self.weight.shape[-1] // 2
+        padding = reach
+        if part.num_parts > 1:
+            lacking = max(0, reach - part.span.first), max(0, part.span.end + reach - part.num_frames)
+            x_BTD, padding = F.pad(part.halo(x_BTD, 1, reach, reach), (0, 0, *lacking)), 0
         x_BDT1 = x_BTD.transpose(1, 2).unsqueeze(-1)
         y_BDT1 = F.conv2d(
             x_BDT1,
             self.weight.unsqueeze(-1),
             self.bias,
-            padding=(kernel // 2, 0),
+            padding=(padding, 0),
             groups=self.weight.shape[0],
         )
         return y_BDT1.squeeze(-1).transpose(1, 2)
@@ -94,6 +99,6 @@ class ConvolutionModule(nn.Module):
     def forward(self, x_BTD: Tensor, frames: Frames) -> Tensor:
         """Padding is silenced before it can reach a neighbour."""
         x_BTD = F.glu(self.pointwise_conv1(x_BTD), dim=-1).mul_(frames.valid_BT1)
-        x_BTD = F.silu(self.norm(self.depthwise_conv(x_BTD)))
+        x_BTD = F.silu(self.norm(self.depthwise_conv(x_BTD, frames.part)))
         y_BTD: Tensor = self.pointwise_conv2(x_BTD)
         return y_BTD

@@ -8,17 +8,24 @@ blank last, U tokens of a text.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hocket.core.errors import UsageError
+from hocket.core.protocols import Evaluated
 from hocket.core.work import MicroBatch
 from hocket.model.config import ModelConfig
 from hocket.model.convolution import Pointwise
+from hocket.model.ctc_long import is_long, long_ctc_losses
+from hocket.model.cut_points import Piece, piece_names, pieces
 from hocket.model.encoder import Encoder
-from hocket.model.frames import valid_frames
+from hocket.model.frames import Frames, valid_frames
 from hocket.model.initial import initialise
+from hocket.model.time import TimePart, WholeTime
 
 
 class FastConformerCTC(nn.Module):
@@ -33,6 +40,7 @@ class FastConformerCTC(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.ctc_head = Pointwise(config.hidden_size, config.vocab_size)
+        self.vocabulary: Vocabulary = WholeVocabulary()
 
     def forward(
         self, features_BTF: Tensor, feature_lens_B: Tensor, dropout_key: int | None = None
@@ -52,29 +60,161 @@ class FastConformerCTC(nn.Module):
         the views where there are several, plus their divergence (see ``config.consistency``). Dropout
         falls by ``batch.dropout_key`` in training mode, and not at all in evaluation mode. A text that
         its frames cannot align gives an infinite loss. A batch without utterances gives a zero with no
-        way back to the parameters.
+        way back to the parameters. Where ranks share the frames, all return the loss of the whole, and
+        the gradients of each are its share.
         """
         if not batch.ids:
             return torch.zeros((), device=batch.features_BTF.device, requires_grad=torch.is_grad_enabled())
+        return self.run_pieces(range(self.config.num_pieces), batch)
+
+    def objective(self, hidden: Sequence[Tensor], frames: Frames, batch: MicroBatch) -> Tensor:
+        """The second half of :meth:`loss`, from hidden frames (R, T', D).
+
+        ``hidden`` are those after each block of ``config.intermediate_ctc``, then those of the last.
+        """
         config, views = self.config, batch.num_views
-        key = batch.dropout_key if self.training else None
         inner = config.intermediate_ctc
-        feature_lens_R, tokens_RU, token_lens_R = (
-            x.repeat(views, *[1] * (x.dim() - 1))
-            for x in (batch.feature_lens_B, batch.tokens_BU, batch.token_lens_B)
-        )
-        hidden, lens_R = self.encoder.after(
-            (*inner, config.num_layers), batch.features_BTF, feature_lens_R, key, batch.rows_R
-        )
+        tokens_RU, token_lens_R = batch.tokens_BU.repeat(views, 1), batch.token_lens_B.repeat(views)
         shares = [config.intermediate_ctc_weight / len(inner)] * len(inner) if inner else []
         terms = []
         for x_RTD, share in zip(hidden, [*shares, 1.0 - sum(shares)], strict=True):
-            log_probs_RTV = log_probs(self.ctc_head(x_RTD))
-            losses_R = ctc_losses(log_probs_RTV, lens_R, tokens_RU, token_lens_R)
+            log_probs_RTV = self.vocabulary.log_probs(self.ctc_head(x_RTD))
+            losses_R = self.vocabulary.losses(
+                log_probs_RTV, frames.lens_B, tokens_RU, token_lens_R, frames.part
+            )
             terms.append(losses_R.sum() * (share / views))
         if views == 2:
-            terms.append(divergence(log_probs_RTV, lens_R) * config.consistency)
+            apart = self.vocabulary.divergence(log_probs_RTV, frames.lens_B, frames.part)
+            terms.append(apart * config.consistency)
         return torch.stack(terms).sum()
+
+    def evaluate(self, batch: MicroBatch) -> Evaluated:
+        """The loss of each utterance and the likeliest token of each frame, without dropout."""
+        found = self.evaluate_pieces(range(self.config.num_pieces), batch)
+        assert isinstance(found, Evaluated)
+        return found
+
+    def pieces(self, num_frames: int) -> tuple[Piece, ...]:
+        """Where the model can be cut, and the cost of each piece: see :mod:`hocket.model.cut_points`."""
+        return pieces(self.config, num_frames)
+
+    def keep_pieces(self, kept: Collection[int]) -> None:
+        """Let go of all other pieces; what is kept keeps its names.
+
+        Only :meth:`run_pieces` and :meth:`evaluate_pieces` work then.
+        """
+        for number, name in enumerate(piece_names(self.config)):
+            if number not in kept:
+                parent, _, child = name.rpartition(".")
+                self.get_submodule(parent).register_module(child, None)
+
+    def handed_shape(self, piece: int, batch: MicroBatch) -> tuple[int, ...]:
+        """Shape (K, R, T', D) of what is handed to ``piece`` (from 1), known from the plan of batches.
+
+        Hidden frames after each inner block before it that is learnt from, and those to go on with.
+        """
+        num_taken = sum(block < piece for block in self.config.intermediate_ctc)
+        rows, num_frames = batch.features_BTF.shape[:2]
+        return num_taken + 1, rows, self.encoder.part_of(num_frames).span.count, self.config.hidden_size
+
+    def evaluated_shape(self, batch: MicroBatch) -> tuple[int, int]:
+        """Shape (R, T') of the tokens that :meth:`evaluate` finds."""
+        rows, num_frames = batch.features_BTF.shape[:2]
+        return rows, self.encoder.part_of(num_frames).num_frames
+
+    def run_pieces(self, chosen: range, batch: MicroBatch, handed_KRTD: Tensor | None = None) -> Tensor:
+        """:meth:`loss` by the ``chosen`` ones of the pieces that the model can be cut into.
+
+        ``handed_KRTD`` is what the pieces before these gave, None when there are none. What is given is
+        handed on in turn (see :meth:`handed_shape`), or after the last piece the loss. Of ``batch`` the
+        first piece reads the features and the last the tokens; all others the lengths alone.
+        """
+        key = batch.dropout_key if self.training else None
+        hidden, frames = self._hidden(chosen, batch, key, handed_KRTD)
+        if chosen.stop < self.config.num_pieces:
+            return torch.stack(hidden)
+        return self.objective(hidden, frames, batch)
+
+    def evaluate_pieces(
+        self, chosen: range, batch: MicroBatch, handed_KRTD: Tensor | None = None
+    ) -> Tensor | Evaluated:
+        """:meth:`evaluate` in the same way: what is handed on, or after the last piece what it finds."""
+        hidden, frames = self._hidden(chosen, batch, None, handed_KRTD)
+        if chosen.stop < self.config.num_pieces:
+            return torch.stack(hidden)
+        logits_BTV, lens_B, part = self.ctc_head(hidden[-1]), frames.lens_B, frames.part
+        log_probs_BTV = self.vocabulary.log_probs(logits_BTV)
+        losses_B = self.vocabulary.losses(log_probs_BTV, lens_B, batch.tokens_BU, batch.token_lens_B, part)
+        return Evaluated(losses_B, part.gather(self.vocabulary.best(logits_BTV)), lens_B)
+
+    def _hidden(
+        self, chosen: range, batch: MicroBatch, key: int | None, handed_KRTD: Tensor | None
+    ) -> tuple[list[Tensor], Frames]:
+        """Hidden frames (R, T', D) after the inner blocks so far and after the chosen ones."""
+        feature_lens_R = batch.feature_lens_B.repeat(batch.num_views)
+        taken: list[Tensor] = []
+        if handed_KRTD is None:
+            x_RTD, frames = self.encoder.start(batch.features_BTF, feature_lens_R, key, batch.rows_R)
+        else:
+            *taken, x_RTD = handed_KRTD.unbind()
+            frames = self.encoder.resume(x_RTD, batch.features_BTF.shape[1], feature_lens_R, key)
+        blocks = range(max(chosen.start, 1) - 1, min(chosen.stop - 1, self.config.num_layers))
+        inner, x_RTD = self.encoder.through(blocks, x_RTD, frames, self.config.intermediate_ctc)
+        return [*taken, *inner, x_RTD], frames
+
+
+class Vocabulary(Protocol):
+    """What is made of the head's scores: by who holds those of all tokens, or of some (V is theirs)."""
+
+    def log_probs(self, logits_RTV: Tensor) -> Tensor:
+        """See :func:`log_probs`."""
+        ...
+
+    def losses(
+        self,
+        log_probs_RTV: Tensor,
+        lens_R: Tensor,
+        tokens_RU: Tensor,
+        token_lens_R: Tensor,
+        part: TimePart | None = None,
+    ) -> Tensor:
+        """See :func:`ctc_losses`; tokens are numbered over the whole vocabulary."""
+        ...
+
+    def divergence(self, log_probs_RTV: Tensor, lens_R: Tensor, part: TimePart | None = None) -> Tensor:
+        """See :func:`divergence`."""
+        ...
+
+    def best(self, logits_RTV: Tensor) -> Tensor:
+        """The likeliest token (R, T) of every frame; of equal ones the one with the smallest id."""
+        ...
+
+
+class WholeVocabulary:
+    """All tokens are here."""
+
+    def log_probs(self, logits_RTV: Tensor) -> Tensor:
+        """See :class:`Vocabulary`."""
+        return log_probs(logits_RTV)
+
+    def losses(
+        self,
+        log_probs_RTV: Tensor,
+        lens_R: Tensor,
+        tokens_RU: Tensor,
+        token_lens_R: Tensor,
+        part: TimePart | None = None,
+    ) -> Tensor:
+        """See :class:`Vocabulary`."""
+        return ctc_losses(log_probs_RTV, lens_R, tokens_RU, token_lens_R, part)
+
+    def divergence(self, log_probs_RTV: Tensor, lens_R: Tensor, part: TimePart | None = None) -> Tensor:
+        """See :class:`Vocabulary`."""
+        return divergence(log_probs_RTV, lens_R, part)
+
+    def best(self, logits_RTV: Tensor) -> Tensor:
+        """See :class:`Vocabulary`."""
+        return logits_RTV.argmax(dim=-1)
 
 
 def log_probs(logits_RTV: Tensor) -> Tensor:
@@ -83,20 +223,34 @@ def log_probs(logits_RTV: Tensor) -> Tensor:
     return F.log_softmax(logits_RTV, dim=-1, dtype=exact)
 
 
-def ctc_losses(log_probs_BTV: Tensor, lens_B: Tensor, tokens_BU: Tensor, token_lens_B: Tensor) -> Tensor:
-    """CTC loss of each utterance (B) in nats; the blank is the last token."""
+def ctc_losses(
+    log_probs_BTV: Tensor,
+    lens_B: Tensor,
+    tokens_BU: Tensor,
+    token_lens_B: Tensor,
+    part: TimePart | None = None,
+) -> Tensor:
+    """CTC loss of each utterance (B) in nats; the blank is the last token.
+
+    Where ``log_probs`` are those of a part of the frames, the losses are still those of the whole.
+    """
+    part = part or WholeTime(log_probs_BTV.shape[1])
+    if is_long(tokens_BU, part):
+        return long_ctc_losses(log_probs_BTV, lens_B, tokens_BU, token_lens_B, part)
     blank = log_probs_BTV.shape[-1] - 1
     return F.ctc_loss(log_probs_BTV.transpose(0, 1), tokens_BU, lens_B, token_lens_B, blank, reduction="none")
 
 
-def divergence(log_probs_RTV: Tensor, lens_R: Tensor) -> Tensor:
+def divergence(log_probs_RTV: Tensor, lens_R: Tensor, part: TimePart | None = None) -> Tensor:
     """How far two views of the same utterances, one after the other in R, disagree: nats, 0-d.
 
     Half of KL(b to a) and KL(a to b), summed over frames; each view is drawn to the other as it stands.
     """
     swapped_RTV = log_probs_RTV.detach().roll(len(lens_R) // 2, 0)
     apart_RT = F.kl_div(log_probs_RTV, swapped_RTV, reduction="none", log_target=True).sum(-1)
-    return 0.5 * (apart_RT * valid_frames(lens_R, apart_RT.shape[1])).sum()
+    part = part or WholeTime(apart_RT.shape[1])
+    valid_RT = valid_frames(lens_R - part.span.first, apart_RT.shape[1])
+    return part.add_up(0.5 * (apart_RT * valid_RT).sum())
 
 
 def build(config: ModelConfig, seed: int) -> FastConformerCTC:

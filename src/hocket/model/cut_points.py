@@ -16,16 +16,23 @@ class Piece:
     cost: float
 
 
-def pieces(config: ModelConfig, num_frames: int) -> tuple[Piece, ...]:
-    """The subsampling, each block, and the head, in order, for utterances of ``num_frames``.
+def piece_names(config: ModelConfig) -> tuple[str, ...]:
+    """The subsampling, each block, and the head, in order."""
+    blocks = (f"encoder.layers.{number}" for number in range(config.num_layers))
+    return "encoder.subsampling", *blocks, "ctc_head"
 
-    Costs are shares of a train step at the nominal rates and sum to 1.
+
+def pieces(config: ModelConfig, num_frames: int) -> tuple[Piece, ...]:
+    """All pieces in order, for utterances of ``num_frames`` feature frames.
+
+    Costs are shares of a train step at the nominal rates and sum to 1. The head is run once more for each
+    inner block that is learnt from.
     """
-    seconds: dict[str, float] = {}
+    seconds = dict.fromkeys(piece_names(config), 0.0)
     for part in parts(config):
         piece = ".".join(part.name.split(".")[:3])
-        seconds.setdefault(piece, 0.0)
-        seconds[piece] += (
+        times = 1 + len(config.intermediate_ctc) if piece == "ctc_head" else 1
+        seconds[piece] += times * (
             part.flops(1, num_frames) / NOMINAL_FLOPS + part.bytes(1, num_frames) / NOMINAL_BYTES
         )
     total = sum(seconds.values())

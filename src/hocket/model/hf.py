@@ -80,14 +80,20 @@ def read_config(folder: Path) -> ModelConfig:
 def save(folder: Path, model: FastConformerCTC) -> None:
     """Write ``model`` as a ``ParakeetForCTC`` folder that ``from_pretrained`` takes.
 
-    Raises :class:`UsageError` for a model with layer norm in its convolution module: that format
-    has batch norm there, and no batch norm computes the same.
+    Raises :class:`UsageError` for a model with layer norm in its convolution module (that format has
+    batch norm there, and no batch norm computes the same), and for one of limited context.
     """
     if model.config.conv_norm != "frozen_batch_norm":
         raise UsageError(
             "only a model with conv_norm: frozen_batch_norm fits Hugging Face's ParakeetForCTC; this one "
             "normalises each frame by itself (conv_norm: layer_norm)",
             "Train with model.conv_norm: frozen_batch_norm, or on from an imported model (init: hf:FOLDER).",
+        )
+    if model.config.left_context is not None or model.config.right_context is not None:
+        raise UsageError(
+            "Hugging Face's ParakeetForCTC attends to all frames; this model was trained with "
+            f"left_context: {model.config.left_context}, right_context: {model.config.right_context}",
+            "Export it to ONNX (--format onnx), which keeps the limits.",
         )
     tensors.write(folder, model.state_dict(), {"format": "pt"})
     files.write_json(folder / CONFIG, _to_hf(model.config))

@@ -113,7 +113,9 @@ class _Writer:
         self._valid_BT1 = nodes.op("Unsqueeze", valid_BT, nodes.ints(2), name="valid")
         lacking_BT = nodes.op("Sub", nodes.constant(np.array(1.0, np.float32)), valid_BT)
         bias_BT = nodes.op("Mul", lacking_BT, nodes.constant(np.array(MASKED, np.float32)))
-        self._bias_B11T = nodes.op("Unsqueeze", bias_BT, nodes.ints(1, 2), name="key_bias")
+        self._bias_B1QT = nodes.op("Unsqueeze", bias_BT, nodes.ints(1, 2), name="key_bias")
+        if self._config.left_context is not None or self._config.right_context is not None:
+            self._bias_B1QT = nodes.op("Add", self._bias_B1QT, self._window(num_frames))
         last = nodes.op("Neg", num_frames)
         distance_P = nodes.op("Range", num_frames, last, nodes.constant(np.array(-1, np.int64)))
         distance_P1 = nodes.op("Unsqueeze", nodes.op("Cast", distance_P, to=1), nodes.ints(1))
@@ -127,6 +129,22 @@ class _Writer:
         tail = nodes.ints(0, 0)
         self._flat_shape = nodes.op("Concat", tail, nodes.ints(-1), axis=0)
         self._rows_shape = nodes.op("Concat", tail, count, short, axis=0)
+
+    def _window(self, num_frames: str) -> str:
+        """(T, T): 0 for what a frame attends to, MASKED for what is too far from it."""
+        nodes, left, right = self._nodes, self._config.left_context, self._config.right_context
+        frame_T = nodes.op("Range", self._zero, num_frames, self._one)
+        query_T1, key_1T = (nodes.op("Unsqueeze", frame_T, nodes.ints(dim)) for dim in (1, 0))
+        distance_TT = nodes.op("Sub", query_T1, key_1T)
+        hidden: list[str] = []
+        if left is not None:
+            hidden.append(nodes.op("Greater", distance_TT, nodes.constant(np.array(left, np.int64))))
+        if right is not None:
+            hidden.append(nodes.op("Less", distance_TT, nodes.constant(np.array(-right, np.int64))))
+        hidden_TT = nodes.op("Or", *hidden) if len(hidden) == 2 else hidden[0]
+        return nodes.op(
+            "Mul", nodes.op("Cast", hidden_TT, to=1), nodes.constant(np.array(MASKED, np.float32))
+        )
 
     def block(self, x_BTD: str, name: str) -> str:
         """A block of the encoder."""
@@ -171,7 +189,7 @@ class _Writer:
         r_HEP = nodes.op("Transpose", nodes.op("Reshape", r_PD, nodes.ints(0, heads, size)), perm=[1, 2, 0])
         content_BHTT = nodes.op("MatMul", queries("bias_u"), k_BHET)
         distance_BHTT = self._by_distance(nodes.op("MatMul", queries("bias_v"), r_HEP))
-        bias_BHTT = nodes.op("Add", distance_BHTT, self._bias_B11T)
+        bias_BHTT = nodes.op("Add", distance_BHTT, self._bias_B1QT)
         weights_BHTT = nodes.op("Softmax", nodes.op("Add", content_BHTT, bias_BHTT), axis=-1)
         y_BTHE = nodes.op("Transpose", nodes.op("MatMul", weights_BHTT, v_BHTE), perm=[0, 2, 1, 3])
         y_BTD = nodes.op("Reshape", y_BTHE, nodes.ints(0, 0, hidden))

@@ -9,7 +9,8 @@ j, the product with distance i - j.
 * Elsewhere, and for export: torch's ``scaled_dot_product_attention`` with the distances as its
   additive mask.
 
-Shape suffixes: H heads, B utterances, T frames, E channels of a head, P = 2T - 1 distances.
+Shape suffixes: H heads, B utterances, T frames, E channels of a head, P = 2T - 1 distances,
+Q 1 or T.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ def attend(
     k_HBTE: Tensor,
     v_HBTE: Tensor,
     r_HPE: Tensor,
-    key_bias_BT: Tensor,
+    key_bias_BQT: Tensor,
 ) -> Tensor:
     """Attended values (H, B, T, E). ``content`` and ``distance`` are the queries for the two terms.
 
     ``r`` holds the keys of the distances T-1 ... -(T-1); ``key_bias`` is added to all scores of a
-    frame as a key.
+    frame as a key (Q is 1), or to each score (Q is T).
     """
-    arguments = (content_HBTE, distance_HBTE, k_HBTE, v_HBTE, r_HPE, key_bias_BT)
+    arguments = (content_HBTE, distance_HBTE, k_HBTE, v_HBTE, r_HPE, key_bias_BQT)
     if k_HBTE.device.type == "cpu" and not torch.compiler.is_compiling():
         out_HBTE: Tensor = _Attend.apply(*arguments)  # type: ignore[no-untyped-call]
         return out_HBTE
@@ -47,26 +48,28 @@ def attend_fused(
     k_HBTE: Tensor,
     v_HBTE: Tensor,
     r_HPE: Tensor,
-    key_bias_BT: Tensor,
+    key_bias_BQT: Tensor,
 ) -> Tensor:
     """:func:`attend` through ``scaled_dot_product_attention``."""
     scale = k_HBTE.shape[-1] ** -0.5
     by_distance_HBTP = distance_HBTE @ r_HPE[:, None].transpose(-1, -2)
-    bias_HBTT = torch.add(key_bias_BT[:, None], by_distance(by_distance_HBTP), alpha=scale)
+    bias_HBTT = torch.add(key_bias_BQT, by_distance(by_distance_HBTP), alpha=scale)
     content, k, v, bias = (x.transpose(0, 1) for x in (content_HBTE, k_HBTE, v_HBTE, bias_HBTT))
     return F.scaled_dot_product_attention(content, k, v, attn_mask=bias, scale=scale).transpose(0, 1)
 
 
 def by_distance(scores_TP: Tensor) -> Tensor:
-    """View (..., T, P) by distance as (..., T, T): entry (i, j) is the one of distance i - j.
+    """View (..., T, P) by distance as (..., T, S): entry (i, j) is the one of distance i - j.
 
-    Distance i - j is column T-1-i+j. In memory that is T-1 + i*(P-1) + j: rows shorter by one.
+    T queries and S = P - T + 1 keys; the distances go from the last query and the first key down to the
+    converse. Distance i - j is column T-1-i+j. In memory that is T-1 + i*(P-1) + j: rows shorter by one.
     """
     num_frames, num_distances = scores_TP.shape[-2:]
     if num_frames == 1:
         return scores_TP
     flat = scores_TP.flatten(-2)[..., num_frames - 1 : num_frames * num_distances - 1]
-    return flat.view(*flat.shape[:-1], num_frames, num_distances - 1)[..., :num_frames]
+    rows = flat.view(*flat.shape[:-1], num_frames, num_distances - 1)
+    return rows[..., : num_distances - num_frames + 1]
 
 
 def _softmax(scores_NTT: Tensor) -> Tensor:
@@ -85,12 +88,12 @@ class _Attend(torch.autograd.Function):
         k_HBTE: Tensor,
         v_HBTE: Tensor,
         r_HPE: Tensor,
-        bias_BT: Tensor,
+        bias_BQT: Tensor,
     ) -> Tensor:
         H, B, T, E = k_HBTE.shape
         scale = E**-0.5
         products_HBTP = torch.bmm(qd_HBTE.view(H, B * T, E), r_HPE.transpose(1, 2)).view(H, B, T, -1)
-        scores_NTT = torch.add(bias_BT[:, None], by_distance(products_HBTP), alpha=scale).view(H * B, T, T)
+        scores_NTT = torch.add(bias_BQT, by_distance(products_HBTP), alpha=scale).view(H * B, T, T)
         scores_NTT.baddbmm_(qc_HBTE.view(-1, T, E), k_HBTE.view(-1, T, E).transpose(1, 2), alpha=scale)
         weights_NTT = _softmax(scores_NTT)
         ctx.save_for_backward(qc_HBTE, qd_HBTE, k_HBTE, v_HBTE, r_HPE, weights_NTT)

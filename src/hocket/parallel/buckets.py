@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import torch
 
 from hocket.core.protocols import GradBucket
 
 
-def make_buckets(named: Iterable[tuple[str, torch.nn.Parameter]], bucket_mb: float) -> list[GradBucket]:
+def make_buckets(
+    named: Iterable[tuple[str, torch.nn.Parameter]], bucket_mb: float, apart: Collection[str] = ()
+) -> list[GradBucket]:
     """Group trainable parameters, last registered first (about the order of the backward pass).
 
-    Each ``parameter.grad`` becomes a view into its bucket's buffer, of the parameter's own dtype.
+    Those ``apart`` come after all others, in buckets of their own. Each ``parameter.grad`` becomes a view
+    into its bucket's buffer, of the parameter's own dtype.
     """
+    chosen = [(name, parameter) for name, parameter in named if parameter.requires_grad]
     groups: list[list[tuple[str, torch.nn.Parameter]]] = []
-    size, limit = 0.0, bucket_mb * 2**20
-    for name, parameter in reversed([(n, p) for n, p in named if p.requires_grad]):
+    for kept_apart in (False, True):
+        these = [each for each in reversed(chosen) if (each[0] in apart) == kept_apart]
+        groups += _grouped(these, bucket_mb * 2**20)
+    return [_bucket(index, group) for index, group in enumerate(groups)]
+
+
+def _grouped(
+    named: list[tuple[str, torch.nn.Parameter]], limit: float
+) -> list[list[tuple[str, torch.nn.Parameter]]]:
+    groups: list[list[tuple[str, torch.nn.Parameter]]] = []
+    size = 0.0
+    for name, parameter in named:
         num_bytes = parameter.numel() * parameter.element_size()
         other_kind = bool(groups) and groups[-1][0][1].dtype != parameter.dtype
         if not groups or other_kind or size + num_bytes > limit:
@@ -24,7 +38,7 @@ def make_buckets(named: Iterable[tuple[str, torch.nn.Parameter]], bucket_mb: flo
             size = 0.0
         groups[-1].append((name, parameter))
         size += num_bytes
-    return [_bucket(index, group) for index, group in enumerate(groups)]
+    return groups
 
 
 def _bucket(index: int, group: list[tuple[str, torch.nn.Parameter]]) -> GradBucket:

@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hocket.comms.communicator import Communicator
 from hocket.core.errors import CheckpointError, UsageError
 from hocket.corpus.audio import SAMPLE_RATE
 from hocket.corpus.features import HOP, LogMel
 from hocket.corpus.loading import pad
 from hocket.model import FastConformerCTC
 from hocket.model.onnx_graph import LENGTH, LENGTHS, LOGPROBS, SIGNAL
+from hocket.parallel.sequence import split_sequence
 
 Samples = npt.NDArray[np.float32]
 
@@ -58,7 +60,14 @@ class TorchEncoder:
         features_BTF, lens_B = features_BTF.to(self._device), lens_B.to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
             logits_BTV, logit_lens_B = self._model(features_BTF, lens_B, None)
+        logits_BTV = self._model.encoder.part_of(num_frames).gather(logits_BTV)
         return logits_BTV.log_softmax(dim=-1, dtype=torch.float32), logit_lens_B
+
+    def split(self, ranks: Communicator) -> None:
+        """From now on share the frames of every micro-batch with ``ranks``, which encode the same ones."""
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)  # nccl works on the current one
+        split_sequence(self._model, ranks)
 
 
 class OnnxEncoder:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 
@@ -12,8 +11,8 @@ from hocket.corpus.features import HOP
 from hocket.decoding import Transcript
 from hocket.hardware.device import fix_arithmetic
 from hocket.hardware.memory import keep_freed_memory
+from hocket.recognition import group
 from hocket.recognition.messages import Lease, Start
-from hocket.recognition.opening import Precision
 from hocket.recognition.reading import Loaded, Readers
 from hocket.recognition.recognizer import Recognizer
 
@@ -34,10 +33,10 @@ class Engine:
     def __init__(self, start: Start) -> None:
         fix_arithmetic(start.threads)
         keep_freed_memory()
-        precision = cast(Precision, start.precision)
-        self._recognizer = Recognizer.load(
-            start.model, start.device, precision, start.slot, start.threads, start.search
-        )
+        encoder, vocabulary = group.load(start, 0)
+        if start.sp > 1:
+            encoder = group.GroupEncoder(encoder, start)
+        self._recognizer = Recognizer(encoder, vocabulary, search=start.search)
 
         self._readers = Readers(self._recognizer.features, start.readers)
 

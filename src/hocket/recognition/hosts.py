@@ -43,8 +43,10 @@ class Hosts:
 
 
 @contextmanager
-def open_hosts(engine: str, device: str, threads: int) -> Iterator[Hosts]:
+def open_hosts(engine: str, device: str, threads: int, sp: int = 1) -> Iterator[Hosts]:
     """The place that ``engine`` names, for as long as the block runs.
+
+    A worker is ``sp`` processes of ``threads`` each.
 
     Raises :class:`UsageError` for an engine or a device that is not there.
     """
@@ -52,9 +54,11 @@ def open_hosts(engine: str, device: str, threads: int) -> Iterator[Hosts]:
         raise UsageError(f"engine: {engine!r} is not known", f"Known: {', '.join(get_args(EngineName))}.")
     if engine == "processes":
         kind, cores = choose_device(device).type, usable_cores()
-        most = torch.cuda.device_count() if kind == "cuda" else max(1, len(cores) // threads)
-        yield Hosts(WorkerProcess, kind, most, cores)
+        most = torch.cuda.device_count() // sp if kind == "cuda" else len(cores) // (threads * sp)
+        yield Hosts(WorkerProcess, kind, max(1, most), cores)
         return
+    if sp > 1:
+        raise UsageError("layout: a worker of several processes runs with --engine processes")
     with ray_engine.cluster() as (launch, cpus, gpus):
         if device == "cuda" and not gpus:
             raise UsageError("device: cuda was asked for, and the Ray cluster has no GPU")

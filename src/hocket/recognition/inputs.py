@@ -148,6 +148,7 @@ def _prepared(folder: Path, split: str) -> Iterator[Item]:
         yield Item(
             id=utterance.id,
             audio=utterance.audio,
+            member=utterance.member,
             channel=utterance.channel,
             start=utterance.start,
             num=utterance.num,

@@ -48,6 +48,7 @@ def recognize(
     precision: str = "fp32",
     threads: int = 1,
     engine: EngineName = "processes",
+    sp: int = 1,
     order: Order = "input",
     lenient: bool = False,
     fresh: bool = False,
@@ -62,7 +63,8 @@ def recognize(
     micro-batch unless ``batch_seconds`` says so. ``batch_seconds`` of padded audio and
     ``max_utterances`` bound a micro-batch; audio longer than ``max_seconds`` (None: than the longest
     the model was trained on) is cut at silences. ``lenient`` lists names that lead nowhere as failed.
-    ``fresh`` throws an old journal away. ``engine`` says where workers run (see
+    ``sp`` processes are one worker, each with a part of the frames: for recordings whose activations are
+    too much for one. ``fresh`` throws an old journal away. ``engine`` says where workers run (see
     :mod:`~hocket.recognition.hosts`). What cannot be recognised is listed in
     ``<stem of out>.failed.jsonl`` and never stops the rest. With one thread a transcript is the same,
     bit for bit of the arithmetic, for any ``workers``.
@@ -79,6 +81,7 @@ def recognize(
     outputs.check(outs)
     source = opening.find(model)
     opening.check(source, device, precision)
+    opening.check_split(source, sp)
     items = inputs.collect(names, lenient)
     outputs.check(outs, len(items))
     outputs.make_folders(outs)
@@ -87,11 +90,11 @@ def recognize(
     wanted = search or SearchSettings()
     timed = wanted.words or outputs.need_times(outs) or earlier.get("words") is True
     searched = replace(wanted, words=timed)
-    with open_hosts(engine, "cpu" if source.kind == "onnx" else device, threads) as hosts:
+    with open_hosts(engine, "cpu" if source.kind == "onnx" else device, threads, sp) as hosts:
 
         def start(slot: int, number: int) -> Start:
-            pinned, readers = hosts.pinned(slot, number, threads), hosts.readers(number)
-            return Start(str(source), slot, hosts.device, precision, threads, pinned, readers, searched)
+            pinned, readers = hosts.pinned(slot, number, threads * sp), hosts.readers(number)
+            return Start(str(source), slot, hosts.device, precision, threads, pinned, readers, searched, sp)
 
         found = survey(items, longest)
         size: float | None = earlier.get("batch_seconds") if batch_seconds is None else batch_seconds
@@ -110,6 +113,7 @@ def recognize(
             "threads": threads,
             "words": timed,
             "search": searched.fingerprint(),
+            **({"sp": sp} if sp > 1 else {}),
         }
         job = fingerprint.of_job(plan, found.sha256, source.folder, settings)
         costs = _costs(plan, source)

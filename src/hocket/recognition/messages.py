@@ -28,6 +28,8 @@ class Start:
     readers: int = 1
     """Threads that read audio, at most."""
     search: SearchSettings = field(default_factory=SearchSettings)
+    sp: int = 1
+    """Processes that are this worker, each with a part of the frames."""
 
 
 @dataclass(frozen=True)

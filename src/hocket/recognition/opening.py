@@ -78,6 +78,17 @@ def check(found: Found, device: str, precision: str) -> None:
         )
 
 
+def check_split(found: Found, sp: int) -> None:
+    """Raises :class:`UsageError` for a model whose frames ``sp`` processes cannot share."""
+    if sp < 1:
+        raise UsageError(f"layout: sp={sp}: degrees start at 1")
+    if sp > 1 and (found.kind == "onnx" or (found.kind == "hf" and not _is_parakeet(found))):
+        raise UsageError(
+            f"layout: sp={sp}: {found.folder} is not computed by hocket's own model, and cannot be split",
+            "Give the run that it was exported from, or leave out --layout.",
+        )
+
+
 def load(
     found: Found, device: str = "auto", precision: str = "fp32", slot: int = 0, threads: int = 1
 ) -> tuple[Encoder, Vocabulary]:

@@ -90,6 +90,9 @@ class RunInfo:
     corpora: dict[str, dict[str, float]]
     """Where several are mixed, of each: ``weight``, ``hours``, ``share`` of the audio of an epoch,
     ``audio_seconds`` learnt from so far, and ``dev_wer`` of the last validation."""
+    storage: dict[str, float]
+    """Of corpora in shards, what rank 0's storage did over all steps that count: sums of the steps'
+    ``storage``, its ``hit_rate``, and the median over steps of ``read_ms_p50``. Empty without shards."""
     model_step: int | None
     """Steps done when the weights were what the model is, once the run has ended."""
     noise_scale: dict[str, Any] | None
@@ -201,6 +204,7 @@ def summarize(record: RunRecord, now: float) -> RunInfo:
         checkpoints_failed=len(record.of_kind("checkpoint_failed")),
         stopped_early=why_early(record.of_kind("early_stop")[-1]) if summary.get("stopped_early") else None,
         corpora=_corpora(start, steps, validations),
+        storage=_storage(steps),
         model_step=_maybe_int(summary.get("model_step")),
         noise_scale={name: noises[-1][name] for name in noises[-1] if name not in _OF_EVENTS}
         if noises
@@ -236,6 +240,22 @@ def _corpora(
         if scores is not None:
             told["dev_wer"] = float(scores["wer"])
     return found
+
+
+def _storage(steps: Sequence[Event]) -> dict[str, float]:
+    told = [step["storage"] for step in steps if "storage" in step]
+    total: dict[str, float] = {}
+    for one in told:
+        for name, value in one.items():
+            if name not in ("hit_rate", "read_ms_p50", "read_ms_p99"):
+                total[name] = total.get(name, 0) + value
+    if total:
+        near, far = total.get("disk_bytes", 0), total.get("store_bytes", 0)
+        total["hit_rate"] = near / max(1, near + far)
+    latencies = sorted(one["read_ms_p50"] for one in told if "read_ms_p50" in one)
+    if latencies:
+        total["read_ms_p50"] = latencies[len(latencies) // 2]
+    return total
 
 
 def why_early(stop: Event) -> str:

@@ -32,7 +32,13 @@ class Series:
 
 
 def line_chart(
-    series: Sequence[Series], *, title: str, x_label: str, y_label: str, from_zero: bool = False
+    series: Sequence[Series],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    from_zero: bool = False,
+    x_ticks: Sequence[float] | None = None,
 ) -> str:
     """Lines over one pair of axes, x from 0; points that are not finite are left out.
 
@@ -47,7 +53,7 @@ def line_chart(
     ys = [y for line in kept for y in line.ys]
     log = not from_zero and min(ys) > 0 and max(ys) / min(ys) > 20
     y_ticks = log_ticks(min(ys), max(ys)) if log else ticks(0.0 if from_zero else min(ys), max(ys))
-    x_ticks = [tick for tick in ticks(0.0, x_high) if tick <= x_high]
+    x_ticks = [tick for tick in (x_ticks or ticks(0.0, x_high)) if tick <= x_high]
 
     def place_x(x: float) -> float:
         return _LEFT + x / x_high * (WIDTH - _LEFT - _RIGHT)
@@ -88,6 +94,7 @@ def stacked_bars(
 ) -> str:
     """One bar a row, cut by kind, all on the same scale; at its end its total, or the kind ``note``.
 
+    A label of two lines is a heading, drawn once for the rows in a row that share it, and the row's own.
     Styles are ``kind-NAME`` for each kind. Raises ValueError when there is no row.
     """
     if not rows:
@@ -96,8 +103,12 @@ def stacked_bars(
     longest = max(sum(parts.values()) for parts in rows.values()) or 1.0
     left, right, height, gap = 58.0, 62.0, 20.0, 8.0
     drawn = []
-    y = _TOP
-    for label, parts in rows.items():
+    y, above = _TOP, ""
+    for whole_label, parts in rows.items():
+        heading, _, label = whole_label.rpartition("\n")
+        if heading != above:
+            drawn.append(f'<text class="heading" x="4" y="{y + 13}">{escape(heading)}</text>')
+            y, above = y + 19, heading
         drawn.append(f'<text x="{left - 6}" y="{y + 14.5}" text-anchor="end">{escape(label)}</text>')
         x = left
         for kind in kinds:

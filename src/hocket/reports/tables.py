@@ -51,6 +51,13 @@ def corpus(report: PrepareReport) -> RenderableType:
     rows: list[Row] = [
         ("tokens", f"{report.tokens['vocab_size']:,} with the blank, {report.tokens['kind']}"),
         ("left out", f"{left_out}; listed in {report.folder}/left_out.jsonl" if left_out else "nothing"),
+        *(
+            (
+                f"{split} shards",
+                f"{made.num_shards:,} of {made.smallest / 1e6:.1f} to {made.largest / 1e6:.1f} MB",
+            )
+            for split, made in report.shards.items()
+        ),
         *(("note", note) for note in report.notes),
         ("fingerprint", report.fingerprint),
         ("took", duration(report.seconds)),
@@ -83,6 +90,7 @@ def run(info: RunInfo) -> RenderableType:
         ("precision", info.precision),
         ("slowest rank", slowest),
         ("time by kind", shares(info.seconds) or None),
+        ("storage", storage(info)),
         ("of the matrix rate", ceiling(info)),
         ("padding", _with(info.padding, percent)),
         ("noise scale", _noise_scale(info)),
@@ -109,6 +117,29 @@ def _growth(info: RunInfo) -> str | None:
     """As a recipe says it."""
     phases = [f"{{epoch: {phase['epoch']:g}, times: {phase['times']}}}" for phase in info.suggested_growth]
     return f"batch.growth: [{', '.join(phases)}]" if phases else None
+
+
+def storage(info: RunInfo) -> str | None:
+    """Where the bytes of rank 0 came from, and how long it waited for them; None without shards."""
+    told = info.storage
+    if not told:
+        return None
+
+    def megabytes(name: str) -> str:
+        return f"{told.get(name, 0) / 1e6:,.1f} MB"
+
+    parts = [f"{megabytes('store_bytes')} from the store, {megabytes('disk_bytes')} from this host's disk"]
+    parts.append(f"{number(told.get('wait_seconds', 0.0))} s of reading where they were not in memory")
+    if "read_ms_p50" in told:
+        parts.append(f"{number(told['read_ms_p50'])} ms for half of the answers")
+    for name, what in (
+        ("retries", "asked for again"),
+        ("damaged", "damaged"),
+        ("not_kept", "not kept: disk full"),
+    ):
+        if told.get(name):
+            parts.append(f"{told[name]:,} {what}")
+    return "; ".join(parts)
 
 
 def training(info: RunInfo, summary: Mapping[str, Any]) -> RenderableType:

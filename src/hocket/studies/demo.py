@@ -11,6 +11,7 @@ from typing import Any
 from hocket.core import clock, files
 from hocket.core.errors import CorpusError, RunError
 from hocket.core.events import Event
+from hocket.corpus.importers.base import Progress
 from hocket.corpus.index import CorpusIndex
 from hocket.corpus.prepare import prepare
 from hocket.corpus.report import FILE as CORPUS_FILE
@@ -35,7 +36,7 @@ class Watch:
     """What is told while the demo runs."""
 
     say: Callable[[str], None]
-    preparing: Callable[[str, int, int], None]
+    preparing: Progress
     training: Callable[[Event], None]
     recognising: Callable[[JobProgress], None]
 

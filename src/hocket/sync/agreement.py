@@ -7,35 +7,37 @@ from dataclasses import dataclass
 import torch
 
 from hocket.comms.communicator import Communicator, Handle
-from hocket.core.protocols import GradBucket, RankPart, StepReport
+from hocket.core.protocols import GradBucket, Inside, RankPart, Replica, StepReport
 
 _HEAD = 6  # loss, bad, dropped, utterances, stop, out of memory; then one place a rank for its busy seconds
 
 
 class SharedFacts:
-    """What ranks tell each other beside gradients, as one float64 vector summed over ranks."""
+    """What ranks tell each other beside gradients, as one float64 vector summed over ranks.
 
-    def __init__(self, communicator: Communicator, device: torch.device) -> None:
-        self._communicator = communicator
-        self._device = device
+    First among the ranks of a replica, then over replicas; what several ranks know alike, one tells.
+    """
+
+    def __init__(self, communicator: Communicator, replica: Replica) -> None:
+        self._communicator, self._inside, self._speaks = communicator, replica.inside, replica.speaks
+        self._device = replica.device
 
     def send(self, part: RankPart, bad: torch.Tensor) -> tuple[torch.Tensor, Handle]:
         """Start the sum. ``bad`` (0-d) is above zero when this rank saw something not finite."""
-        host = [0.0] * (_HEAD + self._communicator.world_size)
-        host[1:_HEAD] = [
-            float(part.out_of_memory),
-            part.num_dropped,
-            part.utterances,
-            float(part.stop),
-            float(part.out_of_memory),
-        ]
-        host[_HEAD + self._communicator.rank] = part.busy_seconds
+        size = self._inside.world_size
+        host = [0.0] * (_HEAD + self._communicator.world_size * size)
+        if self._speaks:
+            host[2:4] = [part.num_dropped, part.utterances]
+        host[1] = host[5] = float(part.out_of_memory)
+        host[4] = float(part.stop)
+        host[_HEAD + self._communicator.rank * size + self._inside.rank] = part.busy_seconds
         facts = torch.tensor(host, dtype=torch.float64).to(self._device, non_blocking=True)
-        if part.results:
+        if part.results and self._speaks:
             losses = torch.stack([result.loss.to(torch.float64) for result in part.results])
             facts[0] = losses.nan_to_num(0.0, 0.0, 0.0).sum()
             facts[1] += (~losses.isfinite()).sum()
         facts[1] += bad
+        self._inside.all_reduce(facts).wait()
         return facts, self._communicator.all_reduce(facts)
 
 
@@ -90,8 +92,18 @@ def step_or_skip(
     return skipped
 
 
-def flat_norm(buckets: list[GradBucket]) -> torch.Tensor:
-    """Euclidean norm over all buckets, 0-d float64."""
-    norms = [torch.linalg.vector_norm(bucket.flat).to(torch.float64) for bucket in buckets]
-    total: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))
+def flat_norm(buckets: list[GradBucket], inside: Inside) -> torch.Tensor:
+    """Euclidean norm over all buckets of all ranks of a replica, 0-d float64.
+
+    Parameters that several ranks hold alike are counted once, by the rank whose bucket is ``counted``.
+    """
+    device = buckets[0].flat.device if buckets else None
+    norms = [torch.linalg.vector_norm(each.flat).to(torch.float64) for each in buckets if each.counted]
+    total: torch.Tensor = torch.linalg.vector_norm(
+        torch.stack(norms) if norms else torch.zeros(1, dtype=torch.float64, device=device)
+    )
+    if inside.world_size > 1:
+        square = total.square()
+        inside.all_reduce(square).wait()
+        total = square.sqrt()
     return total

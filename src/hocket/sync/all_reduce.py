@@ -81,7 +81,8 @@ class AllReduce:
     def attach(self, replica: Replica) -> None:
         """Make the exchanges for the replica's buckets."""
         self._buckets = replica.buckets
-        self._facts = SharedFacts(self._communicator, replica.device)
+        self._inside = replica.inside
+        self._facts = SharedFacts(self._communicator, replica)
         self._fine = torch.zeros((), device=replica.device)
         self._plain = PlainExchange(self._communicator, replica.buckets)
         self._compressed = self._compression.make(self._communicator, replica.buckets)
@@ -107,7 +108,7 @@ class AllReduce:
         facts_handle.wait()
         waited = clock.monotonic() - start
 
-        norm = flat_norm(self._buckets) * unit
+        norm = flat_norm(self._buckets, self._inside) * unit
         factor = clip_factor(norm, self._max_grad_norm) * unit
         for bucket in self._buckets:
             bucket.flat.mul_(factor)

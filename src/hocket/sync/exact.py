@@ -44,9 +44,19 @@ class ExactAllReduce:
         """Allocate one int64 sum for each bucket."""
         self._buckets = replica.buckets
         self._sums = [torch.zeros_like(bucket.flat, dtype=torch.int64) for bucket in self._buckets]
-        self._facts = SharedFacts(self._communicator, replica.device)
-        self._num_parameters = sum(bucket.flat.numel() for bucket in self._buckets)
+        self._inside, self._speaks = replica.inside, replica.speaks
+        self._facts = SharedFacts(self._communicator, replica)
+        self._num_parameters = self._of_all(
+            torch.tensor(sum(bucket.flat.numel() for bucket in self._buckets), device=replica.device)
+        )
         self._bad = torch.zeros((), device=replica.device)
+        replica.add_as_integers(self._rounded)
+
+    def _of_all(self, number: torch.Tensor) -> int:
+        """The sum of an integer over the ranks of the replica."""
+        total = number.to(torch.int64)
+        self._inside.all_reduce(total).wait()
+        return int(total)
 
     def begin_step(self, batch: GlobalBatch, *, settle: bool) -> None:
         """Clear the sums. Each micro-batch may use its share of the integers' range and no more."""
@@ -60,12 +70,18 @@ class ExactAllReduce:
         """Not used: a bucket holds one micro-batch's gradient only."""
 
     def on_micro_batch(self, position: int) -> None:
-        """Add the buckets' gradient, as integers."""
+        """Add the buckets' gradient, as integers: those that the replica added up, or of this rank's."""
         for bucket, total in zip(self._buckets, self._sums, strict=True):
-            scaled = bucket.flat.to(torch.float64).mul_(2.0**GRADIENT_BITS).round_()
-            inside = scaled.abs().max() < self._share  # false for a NaN, too
-            self._bad += (~inside).to(self._bad.dtype)
-            total += torch.where(inside, scaled, 0.0).to(torch.int64)
+            total += self._rounded(bucket.flat) if bucket.integers is None else bucket.integers
+
+    def _rounded(self, gradient: torch.Tensor) -> torch.Tensor:
+        """One micro-batch's gradient as int64; zeros, and a bad mark, where it is out of its range."""
+        if not gradient.numel():
+            return gradient.to(torch.int64)
+        scaled = gradient.to(torch.float64).mul_(2.0**GRADIENT_BITS).round_()
+        inside = scaled.abs().max() < self._share  # false for a NaN, too
+        self._bad += (~inside).to(self._bad.dtype)
+        return torch.where(inside, scaled, 0.0).to(torch.int64)
 
     def step(self, optimizer: torch.optim.Optimizer, part: RankPart) -> PendingReport:
         """Add the integers of all ranks, divide by tokens, clip, and step."""
@@ -78,6 +94,9 @@ class ExactAllReduce:
                 .round()
                 .to(torch.int64)
             )
+        if not self._speaks:
+            loss.zero_()
+        self._inside.all_reduce(loss).wait()
         handles = [self._communicator.all_reduce(total) for total in (*self._sums, loss)]
         for handle in (facts_handle, *handles):
             handle.wait()
@@ -97,13 +116,17 @@ class ExactAllReduce:
         Squares are scaled by the power of two above the largest gradient, which is a maximum and so
         does not depend on an order, and by what lets their sum over all parameters fit 63 bits.
         """
-        largest = torch.stack([total.abs().max() for total in self._sums]).max().to(torch.float64)
+        largest = torch.stack([total.abs().max() for total in self._sums if total.numel()]).max()
+        if self._inside.world_size > 1:
+            largest = torch.stack(self._inside.all_gather(largest)).max()
+        largest = largest.to(torch.float64)
         exponent = torch.frexp(largest).exponent
         bits = 62 - self._num_parameters.bit_length()
         squares = torch.zeros((), dtype=torch.int64, device=largest.device)
         for total in self._sums:
             scaled = torch.ldexp(total.to(torch.float64), -exponent).square_().mul_(2.0**bits).round_()
             squares += scaled.to(torch.int64).sum()
+        self._inside.all_reduce(squares).wait()
         root = (squares.to(torch.float64) * 2.0**-bits).sqrt()
         return torch.ldexp(root, exponent - GRADIENT_BITS)
 

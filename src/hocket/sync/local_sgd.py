@@ -76,19 +76,21 @@ class LocalSgd:
     @torch.no_grad()
     def attach(self, replica: Replica) -> None:
         """Take the replica's weights for the agreed ones, and allocate a copy of them (two with overlap)."""
+        self._replica, self._inside = replica, replica.inside
         self._buckets, self._device = replica.buckets, replica.device
         self._anchors = [torch.empty_like(bucket.flat) for bucket in self._buckets]
         self._mine = [torch.empty_like(anchor) for anchor in self._anchors] if self._overlaps else []
         self._ways = self._buckets  # gradients are used up when ways are needed
         if self._overlaps:
             self._ways = [
-                GradBucket(b.index, b.names, b.parameters, torch.empty_like(b.flat)) for b in self._buckets
+                GradBucket(b.index, b.names, b.parameters, torch.empty_like(b.flat), b.counted)
+                for b in self._buckets
             ]
         for bucket, anchor in zip(self._buckets, self._anchors, strict=True):
             torch._foreach_copy_(_views(bucket, anchor), list(bucket.parameters))
         self._outer = self._settings.outer.make(self._anchors, self._communicator.world_size)
         self._exchange = self._settings.compression.make(self._communicator, self._ways)
-        self._round = Round(self._communicator, self._device)
+        self._round = Round(self._communicator, self._replica)
         self._sent: tuple[Round, Handle] | None = None
         self._consistent = True
 
@@ -130,12 +132,13 @@ class LocalSgd:
         return RoundReport(told, number, waited, self._communicator.bytes_sent - self._sent_before)
 
     def _inner_step(self, optimizer: torch.optim.Optimizer, part: RankPart) -> None:
-        loss = torch.zeros((), dtype=torch.float64, device=self._device)
-        bad = torch.zeros((), dtype=torch.float64, device=self._device)
-        if part.results:
+        facts = torch.zeros(2, dtype=torch.float64, device=self._device)
+        if part.results and self._replica.speaks:
             losses = torch.stack([result.loss.to(torch.float64) for result in part.results])
-            loss, bad = losses.nan_to_num(0.0, 0.0, 0.0).sum(), (~losses.isfinite()).sum().to(torch.float64)
-        norm = flat_norm(self._buckets) * self._per_token
+            facts[0], facts[1] = losses.nan_to_num(0.0, 0.0, 0.0).sum(), (~losses.isfinite()).sum()
+        self._inside.all_reduce(facts).wait()  # a replica steps, or skips, as one
+        loss, bad = facts
+        norm = flat_norm(self._buckets, self._inside) * self._per_token
         factor = clip_factor(norm, self._context.max_grad_norm) * self._per_token
         for bucket in self._buckets:
             bucket.flat.mul_(factor)
@@ -151,7 +154,7 @@ class LocalSgd:
                 self._mine[number].copy_(way.flat)
             self._exchange.start(way, 1.0 / self._communicator.world_size)
         self._sent = (self._round, self._round.send())
-        self._round = Round(self._communicator, self._device)
+        self._round = Round(self._communicator, self._replica)
 
     def _take_in(self, *, at_once: bool) -> None:
         """Take the outer step; lay on top of it what this replica did since it sent, if not ``at_once``."""
@@ -160,7 +163,7 @@ class LocalSgd:
         self._sent = None
         unit = self._exchange.finish()
         handle.wait()
-        skipped = 1.0 - flat_norm(self._ways).isfinite().to(torch.float32)
+        skipped = 1.0 - flat_norm(self._ways, self._inside).isfinite().to(torch.float32)
         for way in self._ways:
             way.flat.mul_(unit).masked_fill_(skipped > 0, 0.0)
         for mine, anchor in zip(self._mine, self._anchors, strict=False):

@@ -7,7 +7,7 @@ import math
 import torch
 
 from hocket.comms.communicator import Communicator, Handle
-from hocket.core.protocols import RankPart, StepReport
+from hocket.core.protocols import RankPart, Replica, StepReport
 
 _ROW = 5  # of each step: loss, bad, squared norm; dropped, utterances
 
@@ -15,8 +15,9 @@ _ROW = 5  # of each step: loss, bad, squared norm; dropped, utterances
 class Round:
     """The steps since the last agreement, and what became of them on all ranks."""
 
-    def __init__(self, communicator: Communicator, device: torch.device) -> None:
-        self._communicator, self._device = communicator, device
+    def __init__(self, communicator: Communicator, replica: Replica) -> None:
+        self._communicator, self._device = communicator, replica.device
+        self._inside, self._speaks = replica.inside, replica.speaks
         self._measured: list[torch.Tensor] = []
         self._counted: list[tuple[int, int]] = []
         self._busy, self._stop = 0.0, False
@@ -34,23 +35,29 @@ class Round:
         return self._facts is not None
 
     def add(self, part: RankPart, loss: torch.Tensor, bad: torch.Tensor, norm: torch.Tensor) -> None:
-        """One more step of this rank: its loss, how much of it was not finite, its gradient's norm (0-d)."""
+        """One more step of this replica: its loss, how much of it was not finite, its gradient's norm (0-d).
+
+        All ranks of a replica know these alike, and the first one tells them.
+        """
         finite_norm = norm.to(torch.float64).nan_to_num(0.0, 0.0, 0.0)
-        self._measured.append(torch.stack((loss, bad.to(torch.float64), finite_norm.square())))
-        self._counted.append((part.num_dropped, part.utterances))
+        measured = torch.stack((loss, bad.to(torch.float64), finite_norm.square()))
+        self._measured.append(measured if self._inside.rank == 0 else torch.zeros_like(measured))
+        self._counted.append((part.num_dropped, part.utterances) if self._speaks else (0, 0))
         self._busy += part.busy_seconds
         self._stop = self._stop or part.stop
 
     def send(self) -> Handle:
         """Start the sum over ranks; :meth:`receive` once it is waited for."""
-        busy = [0.0] * self._communicator.world_size
-        busy[self._communicator.rank] = self._busy
+        size = self._inside.world_size
+        busy = [0.0] * (self._communicator.world_size * size)
+        busy[self._communicator.rank * size + self._inside.rank] = self._busy
         counted = torch.tensor(self._counted, dtype=torch.float64).to(self._device, non_blocking=True)
         rest = torch.tensor([float(self._stop), *busy], dtype=torch.float64).to(
             self._device, non_blocking=True
         )
         rows = torch.cat((torch.stack(self._measured), counted), dim=1)
         self._sent = torch.cat((rows.reshape(-1), rest))
+        self._inside.all_reduce(self._sent).wait()
         return self._communicator.all_reduce(self._sent)
 
     def receive(self, outer_skipped: torch.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""A shard as a process: ``python -m hocket.sync.shard_process RUN INDEX``.
+"""A shard as a process, with the arguments ``RUN INDEX``; the supervisor's crew forks it.
 
 It serves workers, each in a thread, and obeys the supervisor: when that line ends, so does it.
 """
@@ -86,7 +86,3 @@ def serve(shard: Shard, line: Line) -> None:
                 line.send("weights", tensors, **told)
     except WorkerLost:
         return  # the supervisor hears of it, too, and deals with it
-
-
-if __name__ == "__main__":
-    main()

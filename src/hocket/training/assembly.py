@@ -9,25 +9,26 @@ import numpy as np
 import torch
 
 from hocket.batching import BatchPlan, Part
+from hocket.batching.future import Future
 from hocket.batching.settings import CostSettings
-from hocket.comms.communicator import Communicator
 from hocket.comms.heartbeat import Heartbeat
 from hocket.comms.mesh import Mesh
 from hocket.core import clock, events, files
 from hocket.core import recipe as recipes
 from hocket.core.cost import CostModel
 from hocket.core.errors import CheckpointError, CorpusError
-from hocket.core.layout import Layout
 from hocket.core.protocols import Replica, SyncStrategy
 from hocket.corpus.audio import SAMPLE_RATE
 from hocket.corpus.loading import Loader
 from hocket.corpus.mixture import CorpusMixture, common_tokens
+from hocket.corpus.storage import Storage
 from hocket.corpus.tokens import Tokens
 from hocket.hardware.device import describe
 from hocket.model import build, workload
 from hocket.model.config import ModelConfig
 from hocket.model.ctc import FastConformerCTC
 from hocket.parallel import apply
+from hocket.parallel.check import check
 from hocket.planning.fit import fit_cost
 from hocket.sync import SyncBase, SyncContext, make_strategy
 from hocket.training import checkpoint_store
@@ -42,6 +43,7 @@ from hocket.training.optimiser import make_optimiser
 from hocket.training.progress import Progress
 from hocket.training.rates import Rates
 from hocket.training.recipe import TrainRecipe
+from hocket.training.seat import Seat
 from hocket.training.slow import SlowReplica
 from hocket.training.trainer import Trainer
 from hocket.training.validation import Validation
@@ -66,26 +68,30 @@ def assemble(
     here = began
     settings = recipe.sync
     assert isinstance(settings, SyncBase)  # the others have a driver of their own
-    replicas = mesh.along("dp_replicate")
-    leads = replicas.rank == 0
+    replicas, seat = mesh.along("dp_replicate"), Seat.of(mesh)
     tokens = common_tokens(recipe.corpora)
     corpora = CorpusMixture.open(recipe.corpora, "train")
     last = _last_checkpoint(folder, mesh) if resume else None
     model, config, begun_with, num_frozen = make_model(recipe, tokens, fresh=last is None)
-    replica = apply(model, mesh.layout, device, precision=recipe.precision, bucket_mb=settings.bucket_mb)
+    check(mesh.layout, config)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    replica = apply(
+        model, mesh.layout, device, mesh=mesh, precision=recipe.precision, bucket_mb=settings.bucket_mb
+    )
     starting.add("model", clock.monotonic() - began)
     recipe, cost = _settle_cost(recipe, folder, replica, workload.cost(config), mesh)
     began = clock.monotonic()
     plan = make_plan(recipe, corpora, cost)
-    optimiser = make_optimiser(model, recipe.optimiser)
+    optimiser = make_optimiser(replica.held, recipe.optimiser)
     rates = Rates.of(recipe, plan)
     context = SyncContext(replicas, recipe.optimiser.max_grad_norm, rates.num_steps)
-    factor = recipe.debug.slow.get(replicas.rank, 1.0)
+    factor = recipe.debug.slow.get(seat.world.rank, 1.0)
     if factor > 1:
         replica = SlowReplica(replica, factor)
     sync = make_strategy(settings, context, exact=recipe.numerics.exact)
 
-    average = make_average(model, recipe.ema)
+    average = make_average(replica.held, recipe.ema)
 
     progress = Progress(fingerprint=plan.fingerprint(corpora.fingerprint))
     starting.add("plan", clock.monotonic() - began)
@@ -93,23 +99,23 @@ def assemble(
         sync.attach(replica)
     else:
         with starting.time("checkpoint"):
-            progress = _take_up(last, progress, replica, optimiser, sync, replicas, average)
+            progress = _take_up(last, progress, replica, optimiser, sync, seat, average)
 
     attempt = 1 + max((int(event["attempt"]) for event in events.read(folder.events)), default=0)
     how = {
-        "workers": replicas.world_size,
+        "workers": seat.world.world_size,
         "precision": recipe.precision,
         "threads": recipe.threads,
         "machine": describe(),
     }
-    known = measured_before(events.read(folder.events), how) if leads else None
+    known = measured_before(events.read(folder.events), how) if seat.leads else None
     with starting.time("matrix rate"):
-        ceiling = find_ceiling(model, config, recipe.precision, device, replicas, known)
-    replicas.barrier()  # every rank has counted the attempts before the first event of this one
+        ceiling = find_ceiling(trained, config, recipe.precision, device, seat.world, known)
+    seat.world.barrier()  # every rank has counted the attempts before the first event of this one
     journal = Journal(
         folder.events,
         attempt=attempt,
-        leads=leads,
+        leads=seat.leads,
         tensorboard=folder.root / "tensorboard" if recipe.tensorboard else None,
     )
 
@@ -124,27 +130,28 @@ def assemble(
         replicas,
         workload.activations(config),
         device=device,
-        can_repeat=settings.can_repeat,
+        can_repeat=recipe.can_repeat,
     )
     trainer = Trainer(
         recipe=recipe,
         folder=folder,
-        communicator=replicas,
+        seat=seat,
         plan=plan,
         corpora=tuple(member.name for member in corpora.members),
-        loader=make_loader(recipe, corpora, tokens, config),
+        loader=make_loader(recipe, corpora, tokens, config, plan),
         replica=replica,
         memory=memory,
         sync=sync,
         optimiser=optimiser,
         rates=rates,
         average=average,
-        validation=make_validation(recipe, tokens, cost, replicas, device),
+        validation=make_validation(recipe, tokens, cost, seat, device),
         checkpointer=Checkpointer(folder.checkpoints, recipe.checkpoint, on_checkpoint),
         journal=journal,
         heartbeat=heartbeat,
         progress=progress,
         ceiling=ceiling,
+        config=config,
     )
     starting.add("other", clock.monotonic() - here - (sum(starting.seconds.values()) - before))
     journal.write(
@@ -160,7 +167,7 @@ def assemble(
         ema_decay=recipe.ema.decay,
         **rates.record(),
         no_noise_scale=recipe.no_noise_scale,
-        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        num_parameters=num_parameters,
         num_frozen=num_frozen,
         num_utterances=len(corpora),
         corpora=shares_of(corpora),
@@ -170,11 +177,6 @@ def assemble(
     if begun_with is not None:
         journal.write("init", **begun_with)
     return trainer
-
-
-def data_parallel(world_size: int) -> Layout:
-    """Every rank a whole replica."""
-    return Layout(dp_replicate=world_size)
 
 
 def make_model(
@@ -192,7 +194,7 @@ def make_model(
 def make_plan(recipe: TrainRecipe, corpora: CorpusMixture, cost: CostModel) -> BatchPlan:
     """Who is learnt from when: the same in every process of a run."""
     batch = recipe.batch
-    if recipe.no_noise_scale is not None:
+    if recipe.no_probes is not None:
         batch = batch.model_copy(update={"probe_every": 0})
     return BatchPlan(
         [Part(member.index, member.weight, member.salt) for member in corpora.members],
@@ -203,8 +205,15 @@ def make_plan(recipe: TrainRecipe, corpora: CorpusMixture, cost: CostModel) -> B
     )
 
 
-def make_loader(recipe: TrainRecipe, corpora: CorpusMixture, tokens: Tokens, config: ModelConfig) -> Loader:
+def make_loader(
+    recipe: TrainRecipe,
+    corpora: CorpusMixture,
+    tokens: Tokens,
+    config: ModelConfig,
+    plan: BatchPlan,
+) -> Loader:
     """Of the training split, varied as the recipe says."""
+    future = Future(plan, recipe.num_steps(plan))
     return Loader(
         corpora,
         tokens,
@@ -213,6 +222,7 @@ def make_loader(recipe: TrainRecipe, corpora: CorpusMixture, tokens: Tokens, con
         recipe.seed,
         recipe.loading,
         num_views=config.num_views,
+        storage=Storage.open(corpora.stored, recipe.loading.storage, future),
     )
 
 
@@ -220,7 +230,7 @@ def make_validation(
     recipe: TrainRecipe,
     tokens: Tokens,
     cost: CostModel,
-    communicator: Communicator | None,
+    seat: Seat | None,
     device: torch.device,
 ) -> Validation | None:
     """The validation of a recipe; None when there is nothing to validate on."""
@@ -237,11 +247,18 @@ def make_validation(
     return Validation(
         corpora,
         tokens,
-        Loader(corpora, tokens, recipe.features, None, recipe.seed, recipe.loading),
+        Loader(
+            corpora,
+            tokens,
+            recipe.features,
+            None,
+            recipe.seed,
+            recipe.loading,
+            storage=Storage.open(corpora.stored, recipe.loading.storage),
+        ),
         cost,
-        communicator,
+        seat,
         batch_seconds=recipe.validation.batch_seconds,
-        precision=recipe.precision,
         device=device,
     )
 
@@ -267,32 +284,30 @@ def shares_of(corpora: CorpusMixture) -> dict[str, dict[str, float]]:
 def _settle_cost(
     recipe: TrainRecipe, folder: RunFolder, replica: Replica, of_model: CostModel, mesh: Mesh
 ) -> tuple[TrainRecipe, CostModel]:
-    """The cost model that cuts. A measured one is fitted once, by the leader, and becomes a setting."""
+    """The cost model that cuts. A measured one is fitted once, by one replica, and becomes a setting."""
     wanted = recipe.batch.cost
     if isinstance(wanted, CostSettings):
         return recipe, wanted.model()
     if wanted == "model":
         return recipe, of_model
-    replicas = mesh.along("dp_replicate")
     numbers = torch.zeros(5, dtype=torch.float64, device=replica.device)
-    if replicas.rank == 0:
+    if mesh.coordinate("dp_replicate") == 0:
         numbers.copy_(torch.tensor(list(fit_cost(replica, recipe.features.num_mel_bins).as_dict().values())))
-    replicas.broadcast(numbers, 0)
+    mesh.world.broadcast(numbers, 0)
     a0, a, b, c, d = numbers.tolist()
     settled = CostSettings(a0=a0, a=a, b=b, c=c, d=d)
     recipe = recipe.model_copy(update={"batch": recipe.batch.model_copy(update={"cost": settled})})
-    if replicas.rank == 0:
+    if mesh.world.rank == 0:
         files.write_text(folder.recipe, recipes.dump(recipe))
     return recipe, settled.model()
 
 
 def _last_checkpoint(folder: RunFolder, mesh: Mesh) -> Path | None:
     """The newest checkpoint, as the leader sees it; None when there is none yet."""
-    replicas = mesh.along("dp_replicate")
-    found = checkpoint_store.whole_checkpoints(folder.checkpoints) if replicas.rank == 0 else []
-    device = torch.device(mesh.device_mesh.device_type)
+    found = checkpoint_store.whole_checkpoints(folder.checkpoints) if mesh.world.rank == 0 else []
+    device = mesh.device
     step = torch.tensor([checkpoint_store.step_of(found[-1]) if found else -1], device=device)
-    replicas.broadcast(step, 0)
+    mesh.world.broadcast(step, 0)
     number = int(step)
     return None if number < 0 else checkpoint_store.folder_for(folder.checkpoints, number)
 
@@ -303,15 +318,15 @@ def _take_up(
     replica: Replica,
     optimiser: torch.optim.Optimizer,
     sync: SyncStrategy,
-    replicas: Communicator,
+    seat: Seat,
     average: Average,
 ) -> Progress:
     saved = Progress.from_dict(checkpoint_store.read_progress(checkpoint))
     kept = restore(
         checkpoint,
-        replica.model,
+        replica.held,
         optimiser,
-        replicas,
+        seat,
         per_replica_optimiser=sync.per_replica_optimiser,
         average=average,
     )

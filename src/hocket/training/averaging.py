@@ -11,7 +11,7 @@ the weights are equal bit for bit, so is their average.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
@@ -19,6 +19,7 @@ import torch
 from pydantic import Field
 
 from hocket.core.errors import CheckpointError
+from hocket.core.held import Held, Part
 from hocket.core.recipe import Section
 
 PREFIX = "ema."
@@ -44,7 +45,7 @@ class Average(Protocol):
         """While inside, the model holds the average; afterwards its own weights again, bit for bit."""
         ...
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> dict[str, Part]:
         """For a checkpoint: by :data:`PREFIX` and the parameter's name."""
         ...
 
@@ -53,9 +54,9 @@ class Average(Protocol):
         ...
 
 
-def make_average(model: torch.nn.Module, settings: EmaSettings) -> Average:
-    """What a recipe asks for."""
-    return MovingAverage(model, settings.decay) if settings.decay > 0 else NoAverage()
+def make_average(held: Sequence[Held], settings: EmaSettings) -> Average:
+    """What a recipe asks for, of what a rank holds."""
+    return MovingAverage(held, settings.decay) if settings.decay > 0 else NoAverage()
 
 
 def decay_at(step: int, decay: float) -> float:
@@ -69,11 +70,10 @@ class MovingAverage:
     Costs a copy of the weights, and three times their bytes of memory traffic a step.
     """
 
-    def __init__(self, model: torch.nn.Module, decay: float) -> None:
-        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    def __init__(self, held: Sequence[Held], decay: float) -> None:
+        self._trained = [each for each in held if each.trained]
         self._decay = decay
-        self._names = list(trained)
-        self._weights: list[torch.Tensor] = list(trained.values())
+        self._weights = [each.tensor for each in self._trained]
         self._averages = [weight.detach().clone() for weight in self._weights]
 
     @torch.no_grad()
@@ -91,9 +91,12 @@ class MovingAverage:
         finally:
             self._set(own)
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> dict[str, Part]:
         """See :class:`Average`."""
-        return {PREFIX + name: average for name, average in zip(self._names, self._averages, strict=True)}
+        return {
+            PREFIX + each.name: Part(average, each.place)
+            for each, average in zip(self._trained, self._averages, strict=True)
+        }
 
     def take_up(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """See :class:`Average`."""
@@ -104,7 +107,7 @@ class MovingAverage:
                     "ema, or with other parameters frozen",
                     "Go on with the recipe of the run, or begin another run with init.",
                 )
-            average.copy_(tensors[name])
+            average.tensor.copy_(average.place.cut(tensors[name]))
 
     @torch.no_grad()
     def _set(self, values: list[torch.Tensor]) -> None:
@@ -121,7 +124,7 @@ class NoAverage:
         """The model holds what it holds."""
         return nullcontext()
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> dict[str, Part]:
         """None."""
         return {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -33,21 +33,23 @@ class Ceiling:
 
 
 def find_ceiling(
-    model: torch.nn.Module,
+    trained: Collection[str],
     config: ModelConfig,
     precision: Precision,
     device: torch.device,
-    replicas: Communicator,
+    ranks: Communicator,
     before: float | None,
 ) -> Ceiling:
-    """Measure the matrix rate on all ranks at once, unless the leader knows it from ``before``."""
+    """Measure the matrix rate on all ranks at once, unless the leader knows it from ``before``.
+
+    ``trained`` are the names of the parameters that learn.
+    """
     rate = torch.tensor([before or 0.0], dtype=torch.float64, device=device)
-    replicas.broadcast(rate, 0)
+    ranks.broadcast(rate, 0)
     if float(rate) == 0.0:
-        replicas.barrier()
+        ranks.barrier()
         rate[0] = matrix_rate(device, _DTYPES[precision], workload.typical_products(config))
-        replicas.all_reduce(rate).wait()
-    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        ranks.all_reduce(rate).wait()
     return Ceiling(workload.step_flops(config, trained), float(rate))
 
 

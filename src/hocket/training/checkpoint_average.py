@@ -7,7 +7,7 @@ tensors whatever layout wrote them, so the average is the same under every layou
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,32 +47,39 @@ def last_checkpoints(runs: Sequence[Path], last: int) -> list[Path]:
 
 
 def mean_weights(
-    checkpoints: Sequence[Path], names: Collection[str], *, ema: bool = False
-) -> dict[str, torch.Tensor]:
+    checkpoints: Sequence[Path], names: Collection[str] | None = None, *, ema: bool = False
+) -> Iterator[tuple[str, torch.Tensor]]:
     """The mean of each tensor of a model over checkpoints, summed in float64, checked by their hashes.
 
-    With ``ema`` of the moving averages where a checkpoint holds them. Raises :class:`CheckpointError`
-    for a damaged checkpoint, and for one of another model.
+    Only some tensors are in memory at a time. ``names`` are those that the model must have, without them
+    those of the first checkpoint. With ``ema`` of the moving averages where a checkpoint holds them. Raises
+    :class:`CheckpointError` for a damaged checkpoint, and for one of another model.
     """
-    sums: dict[str, torch.Tensor] = {}
-    kinds: dict[str, torch.dtype] = {}
+    opened = []
     for folder in checkpoints:
         checkpoint_store.verify(folder)
         stored = checkpoint_store.StoredTensors(folder)
-        if {name.removeprefix(MODEL) for name in stored if name.startswith(MODEL)} != set(names):
+        own = sorted(name.removeprefix(MODEL) for name in stored if name.startswith(MODEL))
+        names = sorted(own if names is None else names)
+        if own != names or any(
+            stored.shapes[MODEL + name] != opened[0].shapes[MODEL + name] for name in names if opened
+        ):
             raise CheckpointError(f"{folder}: a checkpoint of another model", "Average runs of one recipe.")
         if ema and not any(name.startswith(averaging.PREFIX) for name in stored):
             raise CheckpointError(f"{folder}: it holds no moving average", "Leave out --ema.")
-        wanted = {name: averaging.PREFIX + name for name in names} if ema else {}
-        sources = {name: key if (key := wanted.get(name, "")) in stored else MODEL + name for name in names}
-        read = stored.read(sources.values())
-        for name, source in sources.items():
-            value = read[source]
-            kinds[name] = value.dtype
-            if name in sums and sums[name].shape != value.shape:
-                raise CheckpointError(f"{folder}: a checkpoint of another model: {name} has another shape")
-            sums[name] = sums[name] + value.double() if name in sums else value.double()
-    return {name: (total / len(checkpoints)).to(kinds[name]) for name, total in sums.items()}
+        opened.append(stored)
+    for read in zip(*(_weights(stored, names or (), ema) for stored in opened), strict=True):
+        name, kind = read[0][0], read[0][1].dtype
+        yield name, (torch.stack([value.double() for _, value in read]).sum(0) / len(read)).to(kind)
+
+
+def _weights(
+    stored: checkpoint_store.StoredTensors, names: Collection[str], ema: bool
+) -> Iterator[tuple[str, torch.Tensor]]:
+    averages = {name: averaging.PREFIX + name for name in names} if ema else {}
+    sources = {key if (key := averages.get(name, "")) in stored else MODEL + name: name for name in names}
+    for source, value in stored.each(sources):
+        yield sources[source], value
 
 
 def average(runs: Sequence[Path], out: Path, *, last: int, ema: bool = False) -> Averaged:
@@ -88,7 +95,7 @@ def average(runs: Sequence[Path], out: Path, *, last: int, ema: bool = False) ->
         raise RunError(f"{runs[0]}: the run has no model yet", "Let it end, or go on with --resume.")
     model = store.load(folder)
     checkpoints = last_checkpoints(runs, last)
-    model.load_state_dict(mean_weights(checkpoints, model.state_dict(), ema=ema))
+    model.load_state_dict(dict(mean_weights(checkpoints, model.state_dict(), ema=ema)))
     extra = dict(store.read_config(folder).get("extra", {}))
     extra["averaged"] = [f"{path.parent.parent.name}/{path.name}" for path in checkpoints]
     store.save(out, model, extra)

@@ -18,18 +18,32 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint import filesystem, metadata
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    StorageMeta,
+    TensorProperties,
+    TensorStorageMetadata,
+)
+from torch.distributed.checkpoint.planner import SavePlan, TensorWriteData, WriteItem, WriteItemType
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from hocket.core import files
 from hocket.core.errors import CheckpointError
+from hocket.core.held import Part, Place
 
 Tensors = dict[str, torch.Tensor]
+Parts = Mapping[str, torch.Tensor | Part]
+"""What a rank writes: tensors, whole or the parts of them that it holds."""
 _PREFIX = "step-"
 _CHECKSUMS = "checksums.json"
 _PROGRESS = "progress.json"
+_READ_AT_ONCE = 1 << 25
+"""Values that are read into memory together."""
 _GO_ON = "Remove this checkpoint's folder, and --resume goes on from the one before."
 
 
@@ -48,15 +62,23 @@ def step_of(folder: Path) -> int:
     return int(folder.name.removeprefix(_PREFIX))
 
 
-def write_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None) -> None:
+def write_tensors(folder: Path, tensors: Parts, group: dist.ProcessGroup | None) -> None:
     """Write ``tensors`` into ``folder``, each rank its part; every rank of ``group`` must call.
+
+    What several ranks hold alike is written once. All ranks' parts of a tensor must make it whole.
 
     ``group`` None: one process writes all.
     """
     writer = FileSystemWriter(folder, thread_count=1, sync_files=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")  # it is meant to be
-        save(tensors, storage_writer=writer, process_group=group, no_dist=group is None)
+        save(
+            dict(tensors),
+            storage_writer=writer,
+            planner=_Planner(),
+            process_group=group,
+            no_dist=group is None,
+        )
 
 
 def seal(temporary: Path, final: Path, progress: dict[str, Any]) -> None:
@@ -106,6 +128,19 @@ class StoredTensors(Mapping[str, torch.Tensor]):
         """Shape of every tensor, without reading them."""
         return {name: tuple(entry.size) for name, entry in self._entries.items()}
 
+    def each(self, names: Iterable[str]) -> Iterator[tuple[str, torch.Tensor]]:
+        """Several tensors one after the other, of which only some are in memory at a time."""
+        batch: list[str] = []
+        size = 0
+        for name in names:
+            batch.append(name)
+            size += self._entries[name].size.numel() if self._entries[name].size else 1
+            if size >= _READ_AT_ONCE:
+                yield from self.read(batch).items()
+                batch, size = [], 0
+        if batch:
+            yield from self.read(batch).items()
+
     def read(self, names: Iterable[str]) -> Tensors:
         """Several tensors at once."""
         into = {
@@ -124,6 +159,33 @@ class StoredTensors(Mapping[str, torch.Tensor]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+class _Planner(DefaultSavePlanner):
+    """Plans what a rank writes: each box of what it holds, and of what others hold too, its share."""
+
+    def __init__(self) -> None:
+        super().__init__(flatten_state_dict=False)
+
+    def create_local_plan(self) -> SavePlan:
+        self._pieces: dict[MetadataIndex, torch.Tensor] = {}
+        items = []
+        for name, value in self.state_dict.items():
+            part = value if isinstance(value, Part) else Part(value, Place.whole(value))
+            for box, piece in part.place.pieces(part.tensor):
+                index = MetadataIndex(name, torch.Size(box.offsets))
+                self._pieces[index] = piece
+                told = TensorWriteData(
+                    ChunkStorageMetadata(torch.Size(box.offsets), torch.Size(box.sizes)),
+                    TensorProperties.create_from_tensor(piece),
+                    torch.Size(part.place.shape),
+                )
+                items.append(WriteItem(index, WriteItemType.SHARD, tensor_data=told))
+        self.plan = SavePlan(items)
+        return self.plan
+
+    def resolve_data(self, write_item: WriteItem) -> torch.Tensor:
+        return self._pieces[write_item.index].detach().contiguous()
 
 
 class _Reader(FileSystemReader):

@@ -11,6 +11,7 @@ from hocket.core.protocols import GradBucket, MicroBatchResult, OutOfMemory, Rep
 from hocket.core.work import GlobalBatch, MicroBatch
 from hocket.training.memory import MemoryGuard
 from hocket.training.probing import Probe
+from hocket.training.seat import Seat
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,18 @@ class Computing:
     replica: Replica
     sync: SyncStrategy
     memory: MemoryGuard
+    seat: Seat
     faults: Mapping[int, int]
     """Steps at which a rank is to run out of memory, for tests."""
-    rank: int
+    measures_noise: bool
 
     def run(self, batch: GlobalBatch, micro_batches: list[MicroBatch], *, again: bool) -> Computed:
         """Of this rank's micro-batches of a step; ``again``: for want of memory, not for the first time."""
         pieces = self.memory.cut(micro_batches)
-        probe = Probe(self.replica.buckets, pieces) if batch.probe else None
-        fails = not again and self.faults.get(batch.step) == self.rank and any(m.ids for m in pieces)
+        probe = Probe(self.replica, pieces) if batch.probe and self.measures_noise else None
+        fails = (
+            not again and self.faults.get(batch.step) == self.seat.world.rank and any(m.ids for m in pieces)
+        )
         sent: set[int] = set()
 
         def send(bucket: GradBucket) -> None:
@@ -70,6 +74,8 @@ class Computing:
             computed = Computed(results, probe)
         except OutOfMemory as error:
             computed = Computed([], probe, pieces[error.position])
+        if computed.failed is not None and not self.memory.splits:
+            return computed  # the run ends here
         if not self.sync.per_micro_batch:
             if probe is not None and computed.failed is None:
                 probe.fill()

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from hocket.core.errors import RecipeError, RunError, UsageError
 from hocket.core.events import Event
 from hocket.corpus import sounds
 from hocket.corpus.mixture import CorpusMixture, common_tokens
+from hocket.parallel.check import check
 from hocket.sync.leased import LeasedSettings
 from hocket.training import checkpoint_store
 from hocket.training.fine_tuning import Source
@@ -29,7 +30,7 @@ from hocket.training.leased import remote
 from hocket.training.leased.launch import supervise
 from hocket.training.recipe import TrainRecipe
 
-__all__ = ["join", "launched_by_others", "train"]
+__all__ = ["join", "launched_by_others", "tail", "train"]
 
 OnEvent = Callable[[Event], None]
 _POLL_SECONDS = 0.2
@@ -39,21 +40,25 @@ def train(
     recipe: Path,
     *,
     run: Path,
-    workers: int = 1,
+    workers: int | None = None,
     resume: bool = False,
     overrides: Sequence[str] = (),
     on_event: OnEvent | None = None,
 ) -> dict[str, Any]:
     """Train on ``workers`` processes of this machine; returns what ``summary.json`` holds.
 
+    Without a number: on as many as the recipe's ``layout`` takes, one where nothing is split.
+
     A run that a signal ended early returns ``{"steps": N, "finished": False}``: its last checkpoint
     is written, ``resume`` goes on from it, with any number of workers. Raises
     :class:`~hocket.core.errors.HocketError` for what the user can mend.
     """
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise UsageError(f"--workers {workers}: a job needs at least one")
     folder = RunFolder(run)
     settled = resolve(recipe, overrides, folder if resume else None)
+    workers = workers or settled.layout.least_workers
+    check_layout(settled, workers)
     with ExitStack() as stack:
         stack.enter_context(FolderLock(folder.root))
         start(folder, settled, resume=resume)
@@ -68,6 +73,11 @@ def train(
     return told.end or {}
 
 
+def tail(path: Path, on_event: OnEvent) -> AbstractContextManager[object]:
+    """Hands on the events that appear in a file while inside the ``with`` block."""
+    return _Tail(path, on_event)
+
+
 def join(recipe: Path, *, run: Path, resume: bool = False, overrides: Sequence[str] = ()) -> int:
     """Be one rank of a job that torchrun or Slurm started; returns this process's exit status.
 
@@ -80,6 +90,7 @@ def join(recipe: Path, *, run: Path, resume: bool = False, overrides: Sequence[s
     settled = resolve(recipe, overrides, folder if resume or restarted else None)
     place = launch.rank_environment()
     os.environ.update(place)
+    check_layout(settled, int(place["WORLD_SIZE"]))
     with ExitStack() as stack:
         if place["RANK"] == "0":
             stack.enter_context(FolderLock(folder.root))
@@ -117,6 +128,13 @@ def resolve(recipe: Path, overrides: Sequence[str], going: RunFolder | None = No
         if "model" not in read.model_fields_set:
             settled["model"] = source.config()
     return read.model_copy(update=settled)
+
+
+def check_layout(recipe: TrainRecipe, workers: int) -> None:
+    """Raise :class:`UsageError` when the model cannot be split as the recipe says over so many workers."""
+    tokens = common_tokens(recipe.corpora)
+    config = recipe.model.with_tokens(tokens.vocab_size, recipe.features.num_mel_bins)
+    check(recipe.layout.fill(workers), config)
 
 
 def _find_corpus(recipe: Path, named: Path, bases: Sequence[Path]) -> Path:
@@ -207,7 +225,7 @@ def _last_lines(log: Path, number: int = 15) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-number:])
 
 
-class _Thread:
+class _Thread(AbstractContextManager[Any]):
     """A background task that runs while inside a ``with`` block, a few times a second."""
 
     def __enter__(self) -> Any:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
+from hocket.core.held import Held
 from hocket.training.recipe import OptimiserSettings
 
 
-def make_optimiser(model: torch.nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
-    """Fused AdamW; weight decay on tensors of two and more dimensions."""
-    decayed: list[torch.nn.Parameter] = []
-    plain: list[torch.nn.Parameter] = []
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            (decayed if parameter.dim() > 1 else plain).append(parameter)
+def make_optimiser(held: Sequence[Held], settings: OptimiserSettings) -> torch.optim.Optimizer:
+    """Fused AdamW over what a rank holds; weight decay on tensors of two and more dimensions."""
+    decayed: list[torch.Tensor] = []
+    plain: list[torch.Tensor] = []
+    for each in held:
+        if each.trained:
+            (decayed if each.tensor.dim() > 1 else plain).append(each.tensor)
     groups = [
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": plain, "weight_decay": 0.0},

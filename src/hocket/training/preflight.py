@@ -9,6 +9,7 @@ from hocket.core.errors import RunError
 from hocket.core.protocols import OutOfMemory, Replica
 from hocket.core.work import MicroBatch, MicroBatchSpec
 from hocket.corpus.loading import Loader
+from hocket.hardware.memory import is_out_of_memory
 from hocket.training.memory import MemoryGuard
 
 
@@ -27,9 +28,16 @@ def preflight(plan: BatchPlan, loader: Loader, replica: Replica, memory: MemoryG
     True when the memory wants them cut into pieces; :class:`RunError` naming the micro-batch where it
     cannot be, or is not to be (no ``memory``: workers that take no step again).
     """
-    for spec in worst_micro_batches(plan):
-        loaded = loader.load(spec, 0, 0)
-        while (failed := _too_large(loaded, replica, memory)) is not None:
+    worst = worst_micro_batches(plan)
+    loaded = [loader.load(spec, 0, 0) for spec in worst]
+    try:
+        replica.fit_memory(loaded)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise does_not_fit(worst[0]) from error
+    for spec, micro_batch in zip(worst, loaded, strict=True):
+        while (failed := _too_large(micro_batch, replica, memory)) is not None:
             if memory is None or not memory.splits:
                 raise does_not_fit(spec)
             memory.note(failed)

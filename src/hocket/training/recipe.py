@@ -14,7 +14,8 @@ from pydantic import (
     model_validator,
 )
 
-from hocket.batching import BatchPlan, BatchSettings
+from hocket.batching import BatchPlan, BatchSettings, probe
+from hocket.core.layout import INSIDE, LayoutField, LayoutSettings
 from hocket.core.recipe import Section
 from hocket.corpus.augment import AugmentSettings
 from hocket.corpus.features import FeatureSettings
@@ -173,8 +174,8 @@ class MemorySettings(Section):
 
     when_full: Literal["auto", "split", "stop"] = "auto"
     """``split``: all ranks take the step again, with what did not fit cut into pieces: the same gradient
-    but for rounding. ``stop`` ends the run. ``auto`` splits on CPUs; on GPUs every step would have to wait
-    until all ranks know of all."""
+    but for rounding. ``stop`` ends the run. ``auto`` splits on CPUs, where a replica is one worker and steps
+    can be taken again; on GPUs every step would have to wait until all ranks know of all."""
 
 
 class DebugSettings(Section):
@@ -217,6 +218,9 @@ class TrainRecipe(Section):
     batch: BatchSettings = BatchSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     ema: EmaSettings = EmaSettings()
+    layout: LayoutField = LayoutSettings()
+    """How the model is split over workers, as ``tp=2,pp=2`` or a mapping; whole without a word."""
+
     sync: SyncSettings = AllReduceSettings()
     numerics: NumericsSettings = NumericsSettings()
     validation: ValidationSettings = ValidationSettings()
@@ -239,6 +243,21 @@ class TrainRecipe(Section):
             raise ValueError(
                 "numerics.exact adds all gradients as integers: it goes with sync.name all_reduce without "
                 "compression, and with no other way of synchronising"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _layout_goes_with_the_rest(self) -> TrainRecipe:
+        split = [axis for axis in INSIDE if getattr(self.layout, axis) > 1]
+        if split and isinstance(self.sync, LeasedSettings):
+            raise ValueError(
+                f"layout {self._split_axis}: with sync.name {self.sync.name} each worker holds a whole model"
+            )
+        rounds = [axis for axis in split if axis in ("sp", "tp")]
+        if self.numerics.exact and rounds:
+            raise ValueError(
+                f"numerics.exact does not go with layout {rounds[0]}={getattr(self.layout, rounds[0])}: sums "
+                "over the ranks are then part of what is rounded; it goes with dp_replicate, dp_shard and pp"
             )
         return self
 
@@ -286,9 +305,12 @@ class TrainRecipe(Section):
 
     @model_validator(mode="after")
     def _who_can_repeat_a_step(self) -> TrainRecipe:
-        if self.memory.when_full == "split" and not (
-            isinstance(self.sync, SyncBase) and self.sync.can_repeat
-        ):
+        if self.memory.when_full == "split" and not self.can_repeat:
+            if self.layout.replica_size > 1:
+                raise ValueError(
+                    f"memory.when_full split: under layout {self._split_axis} no step is taken again: the "
+                    "ranks of a replica wait for each other in the midst of it"
+                )
             raise ValueError(
                 f"memory.when_full split: with sync.name {self.sync.name} no step is taken again"
             )
@@ -297,13 +319,37 @@ class TrainRecipe(Section):
         return self
 
     @property
-    def no_noise_scale(self) -> str | None:
-        """Why the noise of gradients is not measured; None when it is."""
+    def can_repeat(self) -> bool:
+        """True where a step that some rank had no memory for can be taken again by all."""
+        return isinstance(self.sync, SyncBase) and self.sync.can_repeat and self.layout.replica_size == 1
+
+    @property
+    def no_probes(self) -> str | None:
+        """Why no step is a probe; None when some are. The layout has no say in what is learnt when."""
         if self.batch.probe_every == 0:
             return "batch.probe_every is 0"
         if not (isinstance(self.sync, SyncBase) and self.sync.sums_gradients):
             return "only sync.name all_reduce, not compressed below 16 bits, knows the gradient of a step"
         return None
+
+    @property
+    def no_noise_scale(self) -> str | None:
+        """Why the noise of gradients is not measured; None when it is."""
+        if self.no_probes is not None or self.layout.dp_shard == 1:
+            return self.no_probes
+        if self.numerics.exact:
+            return "numerics.exact adds up integers over dp_shard, which say no norm of a part"
+        if self.layout.dp_shard >= probe.LEAST_UNITS:
+            return (
+                f"under layout dp_shard={self.layout.dp_shard} the gradients of a probe step's micro-batches "
+                "may all be added up, and none are left to compare"
+            )
+        return None
+
+    @property
+    def _split_axis(self) -> str:
+        """The first along which a replica is split, as ``pp=2``."""
+        return next(f"{axis}={degree}" for axis in INSIDE if (degree := getattr(self.layout, axis)) > 1)
 
     @property
     def corpora(self) -> tuple[CorpusShare, ...]:

@@ -13,9 +13,11 @@ from hocket.corpus.audio import SAMPLE_RATE
 from hocket.corpus.index import CorpusIndex
 from hocket.corpus.tokens import Tokens
 from hocket.model import store
+from hocket.model.config import ModelConfig
 from hocket.model.ctc import FastConformerCTC
 from hocket.training import averaging, checkpoint_store
 from hocket.training.averaging import Average, NoAverage
+from hocket.training.checkpoint_average import mean_weights
 from hocket.training.folder import RunFolder
 from hocket.training.progress import Progress
 from hocket.training.recipe import TrainRecipe
@@ -35,7 +37,7 @@ class _Taken:
 def write_result(
     folder: RunFolder,
     recipe: TrainRecipe,
-    model: torch.nn.Module,
+    model: torch.nn.Module | ModelConfig,
     progress: Progress,
     *,
     workers: int,
@@ -45,14 +47,22 @@ def write_result(
 ) -> dict[str, Any]:
     """Write ``model/`` and ``summary.json``; in one process, after the last step.
 
-    The weights are those of the last step or of the best validation, as the recipe takes them, and
-    their average where one is kept. ``num_steps`` is where the run was to end; ``more`` are fields of
-    the summary that the strategy adds or knows better. Raises :class:`CheckpointError` when the best
-    cannot be read.
+    The weights are those of the last step, of the best validation or the mean of the last checkpoints, as
+    the recipe takes them, and their average where one is kept. Of a model that no process holds whole, its
+    configuration is given, and the weights are read from the last checkpoint. ``num_steps`` is where the
+    run was to end; ``more`` are fields of the summary that the strategy adds or knows better. Raises
+    :class:`CheckpointError` when a checkpoint cannot be read.
     """
+    split = isinstance(model, ModelConfig)
+    if isinstance(model, ModelConfig):
+        model = FastConformerCTC(model)
     assert isinstance(model, FastConformerCTC)
     if recipe.validation.takes_best:
-        taken = _best(folder, progress, model)
+        taken = _stored(folder, progress.validated.best_step, model)
+    elif recipe.checkpoint.average:
+        taken = _averaged(folder, recipe.checkpoint.average, progress, model)
+    elif split:
+        taken = _stored(folder, progress.step, model)
     else:
         taken = _last(progress, model, average or NoAverage())
     model.load_state_dict(taken.weights)
@@ -69,7 +79,7 @@ def write_result(
         "stopped_early": progress.step < num_steps,
         "model_step": taken.step,
         "workers": workers,
-        "layout": f"dp_replicate={workers}",
+        "layout": str(recipe.layout.fill(workers)),
         "precision": recipe.precision,
         "exact": recipe.numerics.exact,
         "sync": recipe.sync.name,
@@ -105,8 +115,14 @@ def _last(progress: Progress, model: torch.nn.Module, average: Average) -> _Take
     return _Taken(weights, progress.step, progress.wer, progress.dev_loss, progress.dev_by_corpus)
 
 
-def _best(folder: RunFolder, progress: Progress, model: torch.nn.Module) -> _Taken:
-    step, root = progress.validated.best_step, folder.checkpoints
+def _averaged(folder: RunFolder, number: int, progress: Progress, model: torch.nn.Module) -> _Taken:
+    last = checkpoint_store.whole_checkpoints(folder.checkpoints)[-number:]
+    weights = dict(mean_weights(last, model.state_dict()))
+    return _Taken(weights, progress.step, progress.wer, progress.dev_loss, progress.dev_by_corpus)
+
+
+def _stored(folder: RunFolder, step: int | None, model: torch.nn.Module) -> _Taken:
+    root = folder.checkpoints
     best = None if step is None else checkpoint_store.folder_for(root, step)
     if step is None or best is None or not best.is_dir():
         raise CheckpointError(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+import torch
+
 from hocket.core import clock
-from hocket.core.protocols import GradBucket, MicroBatchResult, Replica
+from hocket.core.protocols import Evaluated, GradBucket, MicroBatchResult, Replica
 from hocket.core.work import MicroBatch
 
 
@@ -19,6 +21,8 @@ class SlowReplica:
     def __init__(self, replica: Replica, factor: float) -> None:
         self._replica, self._factor = replica, factor
         self.model, self.device, self.buckets = replica.model, replica.device, replica.buckets
+        self.held, self.inside, self.speaks = replica.held, replica.inside, replica.speaks
+        self.needs_equal_slots = replica.needs_equal_slots
 
     def forward_backward(
         self,
@@ -40,6 +44,18 @@ class SlowReplica:
             if on_bucket is not None:
                 on_bucket(bucket)
         return results
+
+    def evaluate(self, micro_batch: MicroBatch) -> Evaluated | None:
+        """See :class:`hocket.core.protocols.Replica`."""
+        return self._replica.evaluate(micro_batch)
+
+    def fit_memory(self, largest: Sequence[MicroBatch]) -> None:
+        """See :class:`hocket.core.protocols.Replica`."""
+        self._replica.fit_memory(largest)
+
+    def add_as_integers(self, rounded: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """See :class:`hocket.core.protocols.Replica`."""
+        self._replica.add_as_integers(rounded)
 
     def zero_grad(self) -> None:
         """Clear all buckets."""

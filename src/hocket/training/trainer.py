@@ -5,13 +5,12 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
-from hocket.batching import BatchPlan, assign, imbalance
-from hocket.comms.communicator import Communicator
+from hocket.batching import BatchPlan, Deal, deal
 from hocket.comms.heartbeat import WAITING, Heartbeat
 from hocket.comms.supervision import on_signals
 from hocket.core import clock
@@ -24,10 +23,11 @@ from hocket.core.protocols import (
     SyncStrategy,
     utterance_digest,
 )
-from hocket.core.work import GlobalBatch, MicroBatch
+from hocket.core.work import EMPTY, GlobalBatch, MicroBatch
 from hocket.corpus.audio import SAMPLE_RATE
 from hocket.corpus.features import HOP
 from hocket.corpus.loading import Loader, Work
+from hocket.model.config import ModelConfig
 from hocket.sync import SyncBase
 from hocket.training import checkpoint_store
 from hocket.training.averaging import Average
@@ -43,9 +43,11 @@ from hocket.training.optimiser import set_learning_rate
 from hocket.training.preflight import does_not_fit, preflight
 from hocket.training.probing import Looked
 from hocket.training.progress import Progress
+from hocket.training.rank_seconds import RankSeconds
 from hocket.training.rates import Rates
 from hocket.training.recipe import TrainRecipe
 from hocket.training.result import write_result
+from hocket.training.seat import Seat
 from hocket.training.speeds import Speeds
 from hocket.training.validation import Validation, ValidationReport
 
@@ -67,7 +69,7 @@ class Trainer:
 
     recipe: TrainRecipe
     folder: RunFolder
-    communicator: Communicator
+    seat: Seat
     plan: BatchPlan
     corpora: tuple[str, ...]
     loader: Loader
@@ -83,21 +85,30 @@ class Trainer:
     heartbeat: Heartbeat
     progress: Progress
     ceiling: Ceiling
+    config: ModelConfig
 
     def __post_init__(self) -> None:
         self.num_steps = self.rates.num_steps
         self._taken: deque[_Taken] = deque()
         self._watch = clock.Stopwatch()
         self._asked_to_stop = False
+        self.rank_seconds = RankSeconds(self.progress, self.seat.world, self.replica.device)
         assert isinstance(self.recipe.sync, SyncBase)
         self._speeds = Speeds(
             self.recipe.workers.speeds,
-            self.communicator.world_size,
+            self.seat.layout.dp_replicate,
             self.progress.step,
             self.recipe.loading.prefetch_steps + self.recipe.sync.steps_to_report,
         )
         faults = self.recipe.debug.out_of_memory
-        self._computing = Computing(self.replica, self.sync, self.memory, faults, self.communicator.rank)
+        self._computing = Computing(
+            self.replica,
+            self.sync,
+            self.memory,
+            self.seat,
+            faults,
+            measures_noise=self.recipe.no_noise_scale is None,
+        )
         on_signals([signal.SIGTERM, signal.SIGUSR1], self._ask_to_stop)
 
     def run(self) -> bool:
@@ -135,17 +146,18 @@ class Trainer:
             self._average_checkpoints(self.recipe.checkpoint.average)
         return not stop
 
-    def result(self) -> dict[str, Any]:
+    def result(self, seconds_by_rank: list[dict[str, float]]) -> dict[str, Any]:
         """Write what a finished run leaves behind; on one rank. The summary."""
         return write_result(
             self.folder,
             self.recipe,
-            self.replica.model,
+            self.replica.model if self.seat.layout.replica_size == 1 else self.config,
             self.progress,
-            workers=self.communicator.world_size,
+            workers=self.seat.world.world_size,
             num_steps=self.num_steps,
             average=self.average,
             matrix_rate=round(self.ceiling.matrix_rate),
+            seconds_by_rank=seconds_by_rank,
         )
 
     def _step(self, batch: GlobalBatch, loaded: Iterator[list[MicroBatch]], *, settle: bool) -> _Taken:
@@ -154,14 +166,16 @@ class Trainer:
         self.heartbeat.beat("reading", batch.step)
         with watch.time("data"):
             micro_batches = next(loaded)
+        digest = utterance_digest([key for m in micro_batches for key in m.keys])
+        self.seat.check_copies(digest, self.replica.device)
         set_learning_rate(self.optimiser, self.rates.at(batch.step))
-        num_dropped = self._list_dropped(batch, micro_batches)
-        computed, report = self._try(batch, micro_batches, num_dropped, settle=settle, again=False)
+        part = RankPart(results=(), num_dropped=self._list_dropped(batch, micro_batches), utterances=digest)
+        computed, report = self._try(batch, micro_batches, part, settle=settle, again=False)
         while self.memory.splits and report.result().out_of_memory:
             found = self.memory.agree(batch, computed.failed)
             self.journal.write("out_of_memory", step=batch.step, micro_batches=found)
-            computed, report = self._try(batch, micro_batches, num_dropped, settle=settle, again=True)
-        looked = None if computed.probe is None else computed.probe.send(self.communicator)
+            computed, report = self._try(batch, micro_batches, part, settle=settle, again=True)
+        looked = None if computed.probe is None else computed.probe.send(self.seat.replicas)
         with watch.time("compute"):
             self.average.update(batch.step)
         return _Taken(batch, report, watch.take(), looked)
@@ -170,7 +184,7 @@ class Trainer:
         self,
         batch: GlobalBatch,
         micro_batches: list[MicroBatch],
-        num_dropped: int,
+        part: RankPart,
         *,
         settle: bool,
         again: bool,
@@ -183,11 +197,10 @@ class Trainer:
             computed = self._computing.run(batch, micro_batches, again=again)
         if computed.failed is not None and not self.memory.splits:
             raise does_not_fit(batch.micro_batches[computed.failed.index])
-        part = RankPart(
+        part = replace(
+            part,
             results=computed.results,
             busy_seconds=watch.seconds["data"] + watch.seconds["compute"],
-            num_dropped=num_dropped,
-            utterances=utterance_digest([key for m in micro_batches for key in m.keys]),
             stop=self._asked_to_stop or self.folder.stop.exists(),
             out_of_memory=computed.failed is not None,
         )
@@ -214,8 +227,7 @@ class Trainer:
         if report.num_dropped == 0 and report.utterances != self.plan.digest(batch):
             raise RuntimeError(f"step {batch.step} did not learn from exactly the utterances of its plan")
 
-        costs = [micro_batch.cost for micro_batch in batch.micro_batches]
-        busiest, mine = max(report.busy_seconds), report.busy_seconds[self.communicator.rank]
+        busiest, mine = max(report.busy_seconds), report.busy_seconds[self.seat.place]
         wait = min(busiest - mine, report.sync_seconds)
         seconds = {
             "data": taken.seconds["data"],
@@ -225,10 +237,9 @@ class Trainer:
             "optimiser": taken.seconds["agreement"] - report.sync_seconds,
         }
         speeds = self._speeds.at(batch.step)
-        shares = assign(costs, self.communicator.world_size, speeds)
-        uneven = imbalance(costs, shares, speeds)
-        loads = [sum(costs[position] for position in share) for share in shares]
-        self._speeds.record(batch.step, loads, report.busy_seconds)
+        dealt = self._deal(batch)
+        uneven = dealt.imbalance(speeds)
+        self._speeds.record(batch.step, dealt.loads, self.seat.slowest_of_replicas(report.busy_seconds))
         flops = self.ceiling.flops(batch)
         progress.spend(seconds, uneven, flops, self.ceiling.matrix_rate)
         self.journal.write(
@@ -249,6 +260,7 @@ class Trainer:
             utterances=report.utterances,
             skipped=report.skipped,
             bytes_per_step=report.bytes_sent,
+            **({"storage": storage} if (storage := self.loader.take_storage_counts()) else {}),
         )
         if taken.looked is not None:
             self._measure_noise(batch, report, taken.looked)
@@ -282,26 +294,27 @@ class Trainer:
         if self.validation is not None and validates:
             self.heartbeat.beat("validating")
             with self.average.in_place():
-                found = self.validation.run(self.replica.model)
+                found = self.validation.run(self.replica)
             best = self._validated(step, found)
         if saves or best or self._in_vain:
             self.heartbeat.beat("saving")
-            tensors = collect(
-                self.replica.model, self.optimiser, self.sync, self.communicator.rank, self.average
-            )
+            tensors = collect(self.replica.held, self.optimiser, self.sync, self.seat, self.average)
             self.checkpointer.save(step, tensors, progress.as_dict())
 
     def _average_checkpoints(self, number: int) -> None:
         """Take the mean of the last checkpoints for the weights, and validate it."""
-        self.communicator.barrier()  # the last one has its name when the leader has waited for it
+        self.seat.world.barrier()  # the last one has its name when the leader has waited for it
         whole = checkpoint_store.whole_checkpoints(self.folder.checkpoints)[-number:]
         self.heartbeat.beat("averaging")
-        model = self.replica.model
-        model.load_state_dict(mean_weights(whole, model.state_dict()))
+        of_name = {each.name: each for each in self.replica.held}
+        with torch.no_grad():
+            for name, mean in mean_weights(whole):
+                if name in of_name:
+                    of_name[name].tensor.copy_(of_name[name].place.cut(mean))
         found = None
         if self.validation is not None:
             self.heartbeat.beat("validating")
-            found = self.validation.run(model)
+            found = self.validation.run(self.replica)
             self.progress.take_average(found)
         steps = [checkpoint_store.step_of(folder) for folder in whole]
         self.journal.write("average", steps=steps, **({} if found is None else asdict(found)))
@@ -331,10 +344,13 @@ class Trainer:
         """This rank's micro-batches of every step to come, for the loader to read ahead."""
         for step in range(first, self.num_steps):
             batch = self.plan.global_batch(step)
-            costs = [micro_batch.cost for micro_batch in batch.micro_batches]
-            shares = assign(costs, self.communicator.world_size, self._speeds.at(step))
-            mine = [batch.micro_batches[position] for position in shares[self.communicator.rank]]
-            yield mine, batch.epoch, step
+            mine = self._deal(batch).of(self.seat.replica, self.seat.group)
+            specs = [EMPTY if position is None else batch.micro_batches[position] for position in mine]
+            yield specs, batch.epoch, step
+
+    def _deal(self, batch: GlobalBatch) -> Deal:
+        layout, costs = self.seat.layout, [micro_batch.cost for micro_batch in batch.micro_batches]
+        return deal(costs, layout.dp_replicate, layout.dp_shard, self._speeds.at(batch.step))
 
     def _frames_by_corpus(self, batch: GlobalBatch) -> dict[str, int]:
         """Of several corpora; nothing of one alone."""
@@ -345,7 +361,7 @@ class Trainer:
     def _list_dropped(self, batch: GlobalBatch, micro_batches: list[MicroBatch]) -> int:
         """Append utterances that could not be read to the run's list; how many there were."""
         dropped = [entry for micro_batch in micro_batches for entry in micro_batch.dropped]
-        if dropped:
+        if dropped and self.replica.speaks:
             self.folder.list_dropped(batch.step, dropped)
         return len(dropped)
 

@@ -10,19 +10,18 @@ import numpy as np
 import torch
 from rapidfuzz.distance import Levenshtein
 
-from hocket.batching import assign, cut_by_budget
-from hocket.comms.communicator import Communicator
+from hocket.batching import cut_by_budget, deal
 from hocket.core.cost import CostModel
-from hocket.core.work import MicroBatchSpec
+from hocket.core.protocols import Replica
+from hocket.core.work import EMPTY, MicroBatch, MicroBatchSpec
 from hocket.corpus.features import HOP
 from hocket.corpus.index import CorpusIndex
 from hocket.corpus.loading import Loader
 from hocket.corpus.mixture import CorpusMixture
 from hocket.corpus.tokens import Tokens
-from hocket.decoding.greedy import greedy
+from hocket.decoding.greedy import paths_of
 from hocket.decoding.wer import edits
-from hocket.model.ctc import ctc_losses, log_probs
-from hocket.parallel.precision import Precision, autocast
+from hocket.training.seat import Seat
 
 LOSS_BITS = 30
 """A loss of 1 nat is the integer 2**30. Sums of integers depend on no order, so that a run stops at the same
@@ -76,14 +75,13 @@ class Validation:
         tokens: Tokens,
         loader: Loader,
         cost: CostModel,
-        communicator: Communicator | None,
+        seat: Seat | None,
         *,
         batch_seconds: float,
-        precision: Precision,
         device: torch.device,
     ) -> None:
-        self._corpora, self._tokens, self._loader, self._communicator = corpora, tokens, loader, communicator
-        self._precision, self._device = precision, device
+        self._corpora, self._tokens, self._loader, self._seat = corpora, tokens, loader, seat
+        self._device = device
         specs = [
             (number, spec)
             for number, member in enumerate(corpora.members)
@@ -93,31 +91,36 @@ class Validation:
         ]
         self._specs = specs
 
-    def run(self, model: torch.nn.Module) -> ValidationReport:
+    def run(self, replica: Replica) -> ValidationReport:
         """Recognise the split with the weights as they are. Every rank must call."""
-        assert self._communicator is not None
-        sums = self.part(model, self._communicator.rank, self._communicator.world_size)
-        self._communicator.all_reduce(sums).wait()
+        assert self._seat is not None
+        layout = self._seat.layout
+        mine = (self._seat.replica, self._seat.group)
+        sums = self.part(replica, mine, (layout.dp_replicate, layout.dp_shard))
+        if not replica.speaks:
+            sums.zero_()
+        self._seat.world.all_reduce(sums).wait()
         return report(sums.tolist(), [member.name for member in self._corpora.members])
 
-    @torch.no_grad()
-    def part(self, model: torch.nn.Module, place: int, num_places: int) -> torch.Tensor:
-        """What one of ``num_places`` workers finds in its part of the split: see :func:`report`."""
-        model.eval()
+    def part(self, replica: Replica, place: tuple[int, int], degrees: tuple[int, int]) -> torch.Tensor:
+        """What is found in a part of the split (see :func:`report`) by one group of ranks of one replica.
+
+        ``place`` is (replica, group) and ``degrees`` how many there are of each.
+        """
+        replica.model.eval()
         sums = torch.zeros((len(self._corpora.members), 7), dtype=torch.int64, device=self._device)
-        for number in assign([spec.cost for _, spec in self._specs], num_places)[place]:
-            corpus, spec = self._specs[number]
-            sums[corpus] += torch.tensor(self._count(model, spec), device=self._device)
-        model.train()
+        for number in deal([spec.cost for _, spec in self._specs], *degrees).of(*place):
+            corpus, spec = (0, EMPTY) if number is None else self._specs[number]
+            sums[corpus] += torch.tensor(self._count(replica, spec), device=self._device)
+        replica.model.train()
         return sums
 
-    def _count(self, model: torch.nn.Module, spec: MicroBatchSpec) -> list[int]:
-        batch = self._loader.load(spec, 0, 0).to(self._device)
-        if not batch.ids:
+    def _count(self, replica: Replica, spec: MicroBatchSpec) -> list[int]:
+        batch: MicroBatch = self._loader.load(spec, 0, 0).to(self._device)
+        found = replica.evaluate(batch)
+        if found is None:
             return [0] * 7
-        with autocast(self._precision, self._device):
-            logits_BTV, lens_B = model(batch.features_BTF, batch.feature_lens_B, None)
-        loss_B = ctc_losses(log_probs(logits_BTV), lens_B, batch.tokens_BU, batch.token_lens_B)
+        loss_B, lens_B = found.losses_B, found.lens_B
         aligned_B = loss_B.isfinite()
         counts = [
             round(float(loss_B[aligned_B].sum()) * 2.0**LOSS_BITS),
@@ -127,8 +130,8 @@ class Validation:
         left_out = {utterance for utterance, _ in batch.dropped}
         rows = [row for row in spec.rows.tolist() if self._corpora.id(row) not in left_out]
         texts = [self._corpora.utterance(row).text for row in rows]
-        for ref, ids in zip(texts, greedy(logits_BTV, lens_B, self._tokens.blank), strict=True):
-            ref_words, hyp_words = ref.split(), self._tokens.decode(ids).split()
+        for ref, path in zip(texts, paths_of(found.best_BT, lens_B, self._tokens.blank), strict=True):
+            ref_words, hyp_words = ref.split(), self._tokens.decode(path.tokens).split()
             counts[2] += edits(ref_words, hyp_words).errors
             counts[3] += len(ref_words)
             counts[4] += Levenshtein.distance(" ".join(ref_words), " ".join(hyp_words))

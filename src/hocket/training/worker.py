@@ -18,14 +18,15 @@ import torch._dynamo
 import torch.distributed as dist
 
 from hocket.comms.heartbeat import Heartbeat
-from hocket.comms.launch import EXIT_PEER_LOST, rank_environment
+from hocket.comms.launch import EXIT_PEER_LOST, rank_environment, ranks_per_host
 from hocket.comms.mesh import Mesh
 from hocket.core import clock
 from hocket.core import recipe as recipes
 from hocket.core.errors import EXIT_FAILED, HocketError
 from hocket.hardware.device import backend, choose_device, fix_arithmetic
 from hocket.hardware.memory import keep_freed_memory
-from hocket.training.assembly import assemble, data_parallel
+from hocket.parallel.check import across_hosts
+from hocket.training.assembly import assemble
 from hocket.training.folder import RunFolder
 from hocket.training.recipe import TrainRecipe
 
@@ -83,14 +84,18 @@ def _train(folder: RunFolder, *, resume: bool) -> None:
         torch.cuda.set_device(device)
     heartbeat = Heartbeat(folder.heartbeats, rank, recipe.faults.silence_seconds)
     try:
-        mesh = Mesh(data_parallel(world_size), device)
+        mesh = Mesh(recipe.layout.fill(world_size), device)
         trainer = assemble(recipe, folder, mesh, device, heartbeat, resume=resume, starting=starting)
+        warning = across_hosts(mesh.layout, ranks_per_host())
+        if warning is not None:
+            trainer.journal.write("warning", reason=warning)
         finished = trainer.run()
+        seconds_by_rank = trainer.rank_seconds.by_rank()
         if rank == 0:
-            summary = trainer.result() if finished else {"steps": trainer.progress.step}
+            summary = trainer.result(seconds_by_rank) if finished else {"steps": trainer.progress.step}
             trainer.journal.write("end", finished=finished, **summary)
         trainer.journal.close()
-        trainer.communicator.barrier()
+        trainer.seat.world.barrier()
     finally:
         heartbeat.close()
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from hocket.core.errors import CorpusError
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much is done, and how much there is."""
+
+class Progress(Protocol):
+    """Is told how long work goes."""
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """``done`` of ``total`` of the work called ``what``; ``note`` says how it goes."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class Item:
     """None: from the beginning."""
     duration_seconds: float | None = None
     """With ``start_seconds`` the part that is heard; without, a claim about the whole file."""
+    told: Mapping[str, Any] | None = field(default=None, repr=False)
+    """The whole cut, where a manifest of lhotse had it."""
 
 
 @dataclass(frozen=True)

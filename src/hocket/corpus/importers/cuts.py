@@ -66,6 +66,7 @@ def _item(cut: manifest.Cut, where: str, split: str | None) -> Item:
         channel=cut.channel,
         start_seconds=None if whole else cut.start / cut.sample_rate,
         duration_seconds=cut.num / cut.sample_rate,
+        told=cut.told,
     )
 
 

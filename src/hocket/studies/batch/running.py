@@ -12,17 +12,10 @@ from typing import Any
 import numpy as np
 
 from hocket.core import events, files
-from hocket.core import recipe as recipes
-from hocket.core.errors import RunError
 from hocket.core.events import Event
-from hocket.decoding.wer import edits
-from hocket.recognition import hypotheses
-from hocket.recognition.job import recognize
 from hocket.recognition.report import JobProgress
-from hocket.recognition.score import score_file
 from hocket.studies.batch.grid import Cell
-from hocket.training import launch
-from hocket.training.folder import RunFolder
+from hocket.studies.scale.running import run_once, score
 
 FILE = "measured.json"
 BINS = 50
@@ -72,18 +65,11 @@ def run(
 ) -> Measured:
     """Train a cell from the beginning, recognise, score, and write down what came out.
 
-    Raises :class:`RunError` when a signal ended it.
+    Raises :class:`~hocket.studies.scale.running.Interrupted` when a signal ended it.
     """
-    shutil.rmtree(folder, ignore_errors=True)  # of a try that came to no end
-    recipe, where = folder / "recipe.yaml", RunFolder(folder / "run")
-    files.write_text(recipe, recipes.dump(cell.recipe))
-    summary = launch.train(recipe, run=where.root, workers=workers, on_event=on_event)
-    if not summary.get("finished", False):
-        raise RunError(f"{where.root}: the study was stopped", "The same command goes on with it.")
-    hyps = folder / "hyps.jsonl"
-    recognize(where.root, [f"{corpus}:{split}"], hyps, workers=workers, fresh=True, progress=progress)
-    report = score_file(hyps)
-    pairs = [(each.ref.split(), each.text.split()) for each in hypotheses.read(hyps) if each.ref is not None]
+    where = run_once(cell.recipe, folder, workers, on_event)
+    scored = score(folder, corpus, split, workers, progress)
+    summary = json.loads(where.summary.read_text())
     start = next(event for event in events.read(where.events) if event["event"] == "start")
     steps = events.surviving_steps(where.events)
     measured = Measured(
@@ -106,11 +92,11 @@ def run(
         ],
         dev_wer=summary["dev_wer"],
         dev_loss=summary["dev_loss"],
-        wer=report.wer,
-        wer_low=report.wer_low,
-        wer_high=report.wer_high,
-        errors=[edits(ref, hyp).errors for ref, hyp in pairs],
-        words=[len(ref) for ref, _ in pairs],
+        wer=scored.wer,
+        wer_low=scored.wer_low,
+        wer_high=scored.wer_high,
+        errors=scored.errors,
+        words=scored.words,
         weights_sha256=str(summary["weights_sha256"]),
     )
     shutil.rmtree(where.checkpoints, ignore_errors=True)  # the model stays

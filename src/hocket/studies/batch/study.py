@@ -9,6 +9,7 @@ from typing import Any
 
 from hocket.comms.supervision import FolderLock
 from hocket.core import clock, files
+from hocket.core.errors import RunError
 from hocket.core.events import Event
 from hocket.hardware.device import describe
 from hocket.recognition.report import JobProgress
@@ -18,6 +19,8 @@ from hocket.studies.batch.grid import BatchStudy, Cell, Grid, expand
 from hocket.studies.batch.knee import Knee, Size, find_knee, sizes, target_of
 from hocket.studies.batch.page import draw
 from hocket.studies.batch.running import Measured
+from hocket.studies.scale.running import Interrupted
+from hocket.studies.scale.study import EXIT_INTERRUPTED
 
 JSON, PAGE = "batch.json", "batch.html"
 
@@ -58,7 +61,7 @@ def study_batch(recipe: Path, out: Path, study: BatchStudy, watch: Watch) -> Bat
     """
     grid, began = expand(recipe, study), clock.monotonic()
     found: list[Measured] = []
-    with FolderLock(out):
+    with FolderLock(out, "study"):
         for cell in grid.cells:
             folder = out / "cells" / cell.folder
             measured = running.read(folder, cell.fingerprint)
@@ -67,7 +70,15 @@ def study_batch(recipe: Path, out: Path, study: BatchStudy, watch: Watch) -> Bat
                 if not _affordable(study, found, clock.monotonic() - began):
                     watch.say(f"the budget of {study.budget_minutes:g} minutes is used up")
                     break
-                measured = _run(cell, folder, grid, study.workers, watch)
+                try:
+                    measured = _run(cell, folder, grid, study.workers, watch)
+                except Interrupted:
+                    stopped = RunError(
+                        f"{out}: interrupted; {len(found)} of {len(grid.cells)} runs are finished",
+                        "The same command goes on with the others.",
+                    )
+                    stopped.exit_code = EXIT_INTERRUPTED
+                    raise stopped from None
             found.append(measured)
             report = _report(recipe, study, grid, found, out)
     return report

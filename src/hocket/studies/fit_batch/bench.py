@@ -18,12 +18,14 @@ from hocket.core.layout import Layout
 from hocket.core.protocols import OutOfMemory, RankPart
 from hocket.core.work import GlobalBatch, MicroBatch, MicroBatchSpec
 from hocket.corpus.audio import SAMPLE_RATE
+from hocket.corpus.loading import Loader
 from hocket.corpus.mixture import CorpusMixture, common_tokens
+from hocket.corpus.storage import Storage
 from hocket.hardware.device import choose_device, fix_arithmetic
 from hocket.hardware.memory import MemoryLimit, give_back_memory, keep_freed_memory
 from hocket.parallel import apply
 from hocket.sync import SyncBase, SyncContext, make_strategy
-from hocket.training.assembly import make_loader, make_model
+from hocket.training.assembly import make_model
 from hocket.training.averaging import make_average
 from hocket.training.optimiser import make_optimiser, set_learning_rate
 from hocket.training.recipe import TrainRecipe
@@ -62,12 +64,25 @@ class Bench:
         model, config, _, _ = make_model(recipe, tokens, fresh=False)
         assert isinstance(recipe.sync, SyncBase)
         self.replica = apply(
-            model, Layout(), self.device, precision=recipe.precision, bucket_mb=recipe.sync.bucket_mb
+            model,
+            Layout(recompute=recipe.layout.recompute),
+            self.device,
+            precision=recipe.precision,
+            bucket_mb=recipe.sync.bucket_mb,
         )
-        self.loader = make_loader(recipe, corpora, tokens, config)
-        optimiser = make_optimiser(model, recipe.optimiser)
+        self.loader = Loader(
+            corpora,
+            tokens,
+            recipe.features,
+            recipe.augment,
+            recipe.seed,
+            recipe.loading,
+            num_views=config.num_views,
+            storage=Storage.open(corpora.stored, recipe.loading.storage),  # reads nothing ahead
+        )
+        optimiser = make_optimiser(self.replica.held, recipe.optimiser)
         set_learning_rate(optimiser, 0.0)
-        self._average = make_average(model, recipe.ema)
+        self._average = make_average(self.replica.held, recipe.ema)
         sync = make_strategy(recipe.sync, SyncContext(Alone(), 1.0, 1), exact=recipe.numerics.exact)
         sync.attach(self.replica)
         sync.begin_step(GlobalBatch(0, 0, ()), settle=True)
@@ -85,6 +100,7 @@ class Bench:
     def fits(self, batches: Sequence[MicroBatch], limit_mb: int) -> bool:
         """Compute them one after another; False at the first that the limit has no room for."""
         limit = MemoryLimit(limit_mb)
+        self.replica.fit_memory(batches)
         try:
             for batch in batches:
                 with limit.watching():

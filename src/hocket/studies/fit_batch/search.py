@@ -17,6 +17,7 @@ from hocket.corpus.mixture import CorpusMixture, common_tokens
 from hocket.model import workload
 from hocket.studies.fit_batch.bench import Bench, Shape, in_child
 from hocket.studies.fit_batch.needs import Needs, measure, worst
+from hocket.sync import SyncBase
 from hocket.training.assembly import make_plan
 from hocket.training.recipe import TrainRecipe
 
@@ -85,9 +86,21 @@ def fit_batch(
 
     Keeps ``batch.seconds``, and with it what is learnt in a step, and finds the least
     ``micro_batches_per_step``, a multiple of ``workers``; with ``grow`` it keeps the number, and finds the
-    largest ``batch.seconds``. Raises :class:`UsageError` without a limit, and :class:`RunError` when nothing
-    fits it.
+    largest ``batch.seconds``. Raises :class:`UsageError` without a limit and for a recipe whose workers do
+    not compute micro-batches alone and in step, and :class:`RunError` when nothing fits.
     """
+    if recipe.layout.replica_size > 1:
+        raise UsageError(
+            f"layout {recipe.layout.fill(recipe.layout.least_workers)}: what is measured is a worker that "
+            "holds a whole model",
+            "Leave the layout out. A run under a layout begins with its largest micro-batches: where they do "
+            "not fit it ends at once.",
+        )
+    if not isinstance(recipe.sync, SyncBase):
+        raise UsageError(
+            f"sync.name {recipe.sync.name}: workers that lease their work know no memory limit",
+            "Give --set sync=all_reduce.",
+        )
     limit = limit_mb or recipe.memory.limit_mb
     if limit is None:
         raise UsageError("which limit?", "Give --limit-mb: the MiB that a worker may hold.")

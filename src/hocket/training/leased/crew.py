@@ -5,53 +5,103 @@ from __future__ import annotations
 import os
 import queue
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from hocket.comms.pulse import Pulse
+from hocket.comms.ranks import Nursery, NurseryLost
 from hocket.comms.rendezvous import Rendezvous
 from hocket.comms.wire import LOOPBACK, Line, Listener, Message, new_secret
-from hocket.core.errors import WorkerLost
+from hocket.core import clock
+from hocket.core.errors import RunError, WorkerLost
+
+_MEMBER = "hocket.training.leased.member"
+
+
+class Crew:
+    """Workers and shards of this host, forked from one process that has imported what both need."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = str(threads)
+        self._nursery: Nursery | None = None
+        self._codes: dict[int, int | None] = {}
+        """Exit codes of all that were started; None while they run."""
+
+    def begin(self) -> None:
+        """Start importing, beside what the caller does meanwhile."""
+        if self._nursery is None:
+            counts = {"OMP_NUM_THREADS": self._threads, "MKL_NUM_THREADS": self._threads}
+            self._nursery = Nursery(_MEMBER, {**counts, "OPENBLAS_NUM_THREADS": "1"})
+
+    def start(self, who: str, role: str, arguments: Sequence[str], log: Path) -> Process:
+        """Fork one; its output goes to a file under ``log``."""
+        self.begin()
+        assert self._nursery is not None
+        log.mkdir(parents=True, exist_ok=True)
+        output = str(log.absolute() / "stderr.log")
+        request = {"arguments": [role, *arguments], "environment": {}, "stdout": output, "stderr": output}
+        try:
+            (pid,) = self._nursery.start([request])
+        except NurseryLost:
+            self._lose_all()
+            raise RunError(f"{_MEMBER}: the process that forks {who} has ended") from None
+        self._codes[pid] = None
+        return Process(self, who, pid, Path(output))
+
+    def code(self, pid: int, seconds: float | None = 0.0) -> int | None:
+        """The exit code of one, waiting for it at most so long (None: for ever); None while it runs."""
+        deadline = None if seconds is None else clock.monotonic() + seconds
+        while self._codes[pid] is None and self._nursery is not None:
+            left = None if deadline is None else max(0.0, deadline - clock.monotonic())
+            try:
+                told = self._nursery.next_end(left)
+            except NurseryLost:
+                self._lose_all()
+                break
+            if told is None:
+                break
+            self._codes[told[0]] = told[1]
+        return self._codes[pid]
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        if self._nursery is not None:
+            self._nursery.close()
+            self._nursery = None
+
+    def _lose_all(self) -> None:
+        """Whoever forked them is gone, and nobody would tell of their ends: end them now."""
+        for pid in [pid for pid, code in self._codes.items() if code is None]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            self._codes[pid] = -signal.SIGKILL
+        self.close()
 
 
 class Process:
-    """A fresh interpreter that runs a module; its output goes to a file under ``log``."""
+    """One of the crew."""
 
-    def __init__(self, who: str, module: str, arguments: Sequence[str], log: Path, threads: int) -> None:
-        log.mkdir(parents=True, exist_ok=True)
-        self.who, self.log = who, log / "stderr.log"
-        count = str(threads)
-        paths = os.pathsep.join(folder for folder in sys.path if folder)
-        with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count},
-            )
-        self.pid = self._process.pid
+    def __init__(self, crew: Crew, who: str, pid: int, log: Path) -> None:
+        self._crew, self.who, self.pid, self.log = crew, who, pid, log
 
     @property
     def ended(self) -> bool:
         """True when the process is no more."""
-        return self._process.poll() is not None
+        return self._crew.code(self.pid) is not None
 
     def end(self, patience: float = 0.0) -> None:
         """Wait ``patience`` seconds for its own end, then kill it."""
-        try:
-            self._process.wait(patience)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._crew.code(self.pid, patience) is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self._crew.code(self.pid, None)
 
     def describe(self, otherwise: str) -> str:
         """How it ended: ``worker 2 (pid 4711) was ended by SIGKILL``; or ``otherwise`` while it runs."""
-        status = self._process.poll()
+        status = self._crew.code(self.pid)
         who = f"{self.who} (pid {self.pid})"
         if status is None:
             return f"{who} {otherwise}"

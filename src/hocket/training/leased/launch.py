@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ from hocket.training import checkpoint_store
 from hocket.training.assembly import make_model, make_plan, shares_of
 from hocket.training.folder import RunFolder
 from hocket.training.journal import Journal
-from hocket.training.leased.crew import Elsewhere, Process, Switchboard
+from hocket.training.leased.crew import Crew, Elsewhere, Process, Switchboard
 from hocket.training.leased.keepers import Keeper, Memory, Neighbours, Shards
 from hocket.training.leased.state import Template
 from hocket.training.leased.supervisor import Supervisor
@@ -46,6 +47,20 @@ def supervise(
 
     Listens on ``host``. ``spawn`` names workers that others start; without it they are started here.
     """
+    with closing(Crew(recipe.threads)) as crew:
+        if spawn is None:
+            crew.begin()
+        _supervise(folder, recipe, workers, crew, host, spawn)
+
+
+def _supervise(
+    folder: RunFolder,
+    recipe: TrainRecipe,
+    workers: int,
+    crew: Crew,
+    host: str,
+    spawn: Callable[[int], Elsewhere] | None,
+) -> None:
     settings = recipe.sync
     assert isinstance(settings, LeasedSettings)
     torch.set_num_threads(recipe.threads)
@@ -86,7 +101,7 @@ def supervise(
         leads=True,
         tensorboard=folder.root / "tensorboard" if recipe.tensorboard else None,
     )
-    keeper = _keeper(recipe, folder, logs)
+    keeper = _keeper(recipe, folder, logs, crew)
     switchboard = Switchboard(
         folder.root,
         max_payload=template.max_payload,
@@ -128,13 +143,7 @@ def supervise(
         journal.write("init", **begun_with)
 
     def start(rank: int) -> Process:
-        return Process(
-            f"worker {rank}",
-            "hocket.training.leased.worker",
-            [str(folder.root), str(rank)],
-            logs / f"worker-{rank}",
-            recipe.threads,
-        )
+        return crew.start(f"worker {rank}", "worker", [str(folder.root), str(rank)], logs / f"worker-{rank}")
 
     finished = supervisor.run(spawn or start, workers)
     summary = {"steps": supervisor.progress.step}
@@ -149,6 +158,7 @@ def supervise(
             num_steps=supervisor.num_steps,
             imbalance=None,
             leases=fairness,
+            seconds_by_rank=supervisor.fairness.seconds_by_rank(workers),
         )
     journal.write("end", finished=finished, **summary)
     journal.close()
@@ -165,14 +175,19 @@ def _take_up(checkpoint: Path, template: Template, fingerprint: str) -> Progress
     return saved
 
 
-def _keeper(recipe: TrainRecipe, folder: RunFolder, logs: Path) -> Keeper:
+def _keeper(recipe: TrainRecipe, folder: RunFolder, logs: Path, crew: Crew) -> Keeper:
     settings = recipe.sync
     if isinstance(settings, ServerSettings):
         per_lease = settings.micro_batches_per_lease
+
+        def start(index: int) -> Process:
+            return crew.start(
+                f"shard {index}", "shard", [str(folder.root), str(index)], logs / f"shard-{index}"
+            )
+
         return Shards(
             settings,
-            folder.root,
-            logs,
+            start,
             num_parts=-(-recipe.batch.micro_batches_per_step // per_lease),
             max_grad_norm=recipe.optimiser.max_grad_norm,
             patience=recipe.faults.link_seconds,

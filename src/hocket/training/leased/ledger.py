@@ -31,6 +31,15 @@ class Fairness:
     num_bytes: float = 0.0
     told: dict[int, float] = field(default_factory=dict)
     """Bytes on the wire that each worker has told of so far."""
+    seconds: dict[int, dict[str, float]] = field(default_factory=dict)
+    """Seconds of each worker by kind."""
+
+    def seconds_by_rank(self, num_workers: int) -> list[dict[str, float]]:
+        """Seconds of each worker by kind, by rank; nothing of one that did no work."""
+        return [
+            {kind: round(value, 3) for kind, value in self.seconds.get(rank, {}).items()}
+            for rank in range(num_workers)
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """For the summary: shares by rank (0 to 1), and staleness in updates."""
@@ -59,6 +68,9 @@ class Ledger:
         fairness.staleness_sum += facts["staleness"]
         fairness.staleness_max = max(fairness.staleness_max, facts["staleness"])
         fairness.num_parts += 1
+        spent = fairness.seconds.setdefault(rank, {})
+        for kind, value in facts["seconds"].items():
+            spent[kind] = spent.get(kind, 0.0) + value
         total = facts["counts"]["bytes_sent"] + facts["counts"]["bytes_received"]
         facts["num_bytes"] = total - fairness.told.get(rank, 0.0)
         fairness.told[rank] = total

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from hocket.comms.communicator import Alone
 from hocket.core.protocols import Replica
+from hocket.parallel.held import held_by
 from hocket.sync.flat import FlatState, OptimiserSpec, Span, flatten_weights, spans
 from hocket.sync.leased import only_bucket
 from hocket.training.checkpoint_store import Tensors
@@ -57,8 +57,9 @@ class Template:
 
     def restore(self, checkpoint: Path) -> None:
         """Take up a checkpoint of any strategy, on any number of workers."""
-        optimiser = make_optimiser(self.model, self._settings)
-        restore(checkpoint, self.model, optimiser, Alone(), per_replica_optimiser=False)
+        held = held_by(self.model)
+        optimiser = make_optimiser(held, self._settings)
+        restore(checkpoint, held, optimiser)
         self.state.num_updates = 0.0
         for name, flat in self.state.slots.items():
             for parameter, (_, view) in zip(self._bucket.parameters, self._bucket.views(flat), strict=True):

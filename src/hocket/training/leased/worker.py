@@ -1,7 +1,7 @@
-"""A worker at its own pace: ``python -m hocket.training.leased.worker RUN RANK``.
+"""A worker at its own pace: forked by the supervisor's crew, or a process that somebody else started.
 
-Three threads: one listens to the supervisor, one reads the audio of the lease after, one (the main
-thread) computes. When the line to the supervisor ends, the process says so in its log and ends.
+The main thread computes what :mod:`hocket.training.leased.inbox` hands it. When the line to the
+supervisor ends, the process says so in its log and ends.
 """
 
 from __future__ import annotations
@@ -10,15 +10,12 @@ import argparse
 import faulthandler
 import math
 import os
-import queue
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hocket.batching.settings import CostSettings
 from hocket.comms.heartbeat import WAITING, Heartbeat
@@ -30,8 +27,7 @@ from hocket.core import clock, seeds
 from hocket.core import recipe as recipes
 from hocket.core.errors import HocketError, WorkerLost
 from hocket.core.layout import Layout
-from hocket.core.protocols import Lease, LeasedStrategy, Replica, utterance_digest
-from hocket.core.work import MicroBatch
+from hocket.core.protocols import LeasedStrategy, Replica, utterance_digest
 from hocket.corpus.mixture import CorpusMixture, common_tokens
 from hocket.hardware.device import choose_device, fix_arithmetic
 from hocket.hardware.memory import keep_freed_memory
@@ -41,6 +37,7 @@ from hocket.sync.leased import LeasedContext, LeasedSettings
 from hocket.sync.server import Refused
 from hocket.training.assembly import make_loader, make_model, make_plan, make_validation
 from hocket.training.folder import RunFolder
+from hocket.training.leased.inbox import Inbox, Loaded
 from hocket.training.leased.state import spec_of
 from hocket.training.preflight import preflight
 from hocket.training.recipe import TrainRecipe
@@ -51,18 +48,6 @@ EXIT_SUPERVISOR_LOST = 77
 """Exit status of a worker whose supervisor is gone."""
 
 _FIND_SECONDS = 300.0
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    lease: Lease
-    micro_batches: list[MicroBatch]
-    seconds: float
-
-
-@dataclass(frozen=True)
-class _Failed:
-    error: BaseException
 
 
 def main() -> None:
@@ -114,14 +99,12 @@ class _Worker:
         self, folder: RunFolder, rank: int, line: Line, place: Rendezvous, name: str, local_rank: int
     ) -> None:
         self._line, self._name = line, name
-        self._inbox: queue.SimpleQueue[_Loaded | _Failed | Message] = queue.SimpleQueue()
-        self._leases: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._generation = 0
         recipe = recipes.load(folder.recipe, TrainRecipe)
         assert isinstance(recipe.sync, LeasedSettings)
         self._settings, self._place, self._patience = recipe.sync, place, recipe.faults.link_seconds
         line.set_patience(recipe.faults.link_seconds, sending=recipe.faults.link_seconds)
-        threading.Thread(target=self._listen, name="listen", daemon=True).start()
+        self._inbox = Inbox(line, _supervisor_lost)
         self._heartbeat = Heartbeat(folder.heartbeats, rank, recipe.faults.silence_seconds)
         fix_arithmetic(recipe.threads)
         keep_freed_memory()
@@ -147,10 +130,9 @@ class _Worker:
         wanted = recipe.batch.cost
         cost = wanted.model() if isinstance(wanted, CostSettings) else workload.cost(config)
         self._plan = make_plan(recipe, corpora, cost)
-        self._loader = make_loader(recipe, corpora, tokens, config)
+        self._loader = make_loader(recipe, corpora, tokens, config, self._plan)
         self._validation: Validation | None = make_validation(recipe, tokens, cost, None, device)
-        self._per_lease = self._settings.micro_batches_per_lease
-        threading.Thread(target=self._read, name="read", daemon=True).start()
+        self._inbox.read(self._plan, self._loader, self._settings.micro_batches_per_lease)
 
     def _connect(self, address: Address) -> Line:
         line = connect(address, self._place.secret, self._name, max_payload=self._place.max_payload)
@@ -171,11 +153,9 @@ class _Worker:
         while True:
             self._heartbeat.beat(WAITING)
             asked = clock.monotonic()
-            item = self._inbox.get()
+            item = self._inbox.next()
             waited = clock.monotonic() - asked
-            if isinstance(item, _Failed):
-                raise item.error
-            if isinstance(item, _Loaded):
+            if isinstance(item, Loaded):
                 self._compute(item, waited)
             elif item.kind == "end":
                 self._strategy.close()
@@ -184,7 +164,7 @@ class _Worker:
             else:
                 self._obey(item)
 
-    def _compute(self, loaded: _Loaded, waited: float) -> None:
+    def _compute(self, loaded: Loaded, waited: float) -> None:
         """One lease: take weights, compute, contribute, report."""
         lease, watch = loaded.lease, clock.Stopwatch()
         if lease.generation != self._generation:
@@ -268,44 +248,5 @@ class _Worker:
             self._strategy.refresh()
         except (Refused, WorkerLost):
             return None  # a shard was lost just now: the supervisor starts over from a checkpoint
-        sums: list[list[int]] = self._validation.part(self._replica.model, place, num_places).tolist()
+        sums: list[list[int]] = self._validation.part(self._replica, (place, 0), (num_places, 1)).tolist()
         return sums
-
-    def _listen(self) -> None:
-        try:
-            while True:
-                message = self._line.receive()
-                if message.kind == "lease":
-                    self._leases.put(message.facts)
-                else:
-                    self._inbox.put(message)
-                if message.kind == "end":
-                    return
-        except WorkerLost as error:
-            _supervisor_lost(error)
-
-    def _read(self) -> None:
-        """Load what is leased, one after the other, ahead of the main thread."""
-        try:
-            while True:
-                facts = self._leases.get()
-                start = clock.monotonic()
-                batch = self._plan.global_batch(facts["step"])
-                first = facts["number"] * self._per_lease
-                lease = Lease(
-                    batch=batch,
-                    number=facts["number"],
-                    num_parts=-(-len(batch.micro_batches) // self._per_lease),
-                    micro_batches=batch.micro_batches[first : first + self._per_lease],
-                    lr=facts["lr"],
-                    generation=facts["generation"],
-                    completed=facts["completed"],
-                )
-                loaded = [self._loader.load(spec, batch.epoch, batch.step) for spec in lease.micro_batches]
-                self._inbox.put(_Loaded(lease, loaded, clock.monotonic() - start))
-        except BaseException as error:  # the main thread raises it again
-            self._inbox.put(_Failed(error))
-
-
-if __name__ == "__main__":
-    main()

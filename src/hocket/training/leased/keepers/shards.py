@@ -1,8 +1,4 @@
-"""Where the weights live between workers: on shards, with the workers themselves, in shared memory.
-
-A keeper is the supervisor's side of a strategy. It brings the template up to date at consistent
-points (:meth:`Keeper.gather`), and tells workers where they find the weights.
-"""
+"""Keeper of ``server``: starts a process for each slice of the weights, feeds it, and notices its end."""
 
 from __future__ import annotations
 
@@ -10,130 +6,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from hocket.comms.wire import ENDED, Line, Message
 from hocket.core.errors import RunError, WorkerLost
-from hocket.sync.flat import FlatState, part_of, shard_borders
-from hocket.sync.gossip import GossipSettings
-from hocket.sync.hogwild import SharedState
+from hocket.sync.flat import part_of, shard_borders
 from hocket.sync.server import ServerSettings
 from hocket.training.leased.crew import Process
-from hocket.training.leased.state import Template
+from hocket.training.leased.keepers.protocols import Hub, ShardGone
 
 _START_SECONDS = 600.0
-
-
-class Member(Protocol):
-    """A worker, as keepers see it."""
-
-    rank: int
-    address: tuple[str, int] | None
-
-    def send(self, kind: str, tensors: Any = (), **facts: Any) -> None:
-        """Say something; to a worker that is gone it is lost."""
-        ...
-
-
-class Hub(Protocol):
-    """The supervisor, as keepers see it."""
-
-    template: Template
-    generation: int
-
-    def wait_for(self, done: Callable[[], bool], seconds: float, what: Callable[[], str]) -> None:
-        """Listen until ``done``; raises :class:`RunError` with ``what`` after so many seconds."""
-        ...
-
-    def members(self) -> list[Member]:
-        """Workers that are there and ready, by rank."""
-        ...
-
-    def answers(self, kind: str, answer: str, **facts: Any) -> list[Message]:
-        """Ask all members something; the answers of those that are still there."""
-        ...
-
-    def updated(self, step: int, norm: float | None, skipped: bool) -> None:
-        """An update of the weights was made, of the whole step."""
-        ...
-
-
-class ShardGone(Exception):
-    """A shard of the parameter server is lost: its weights have to come from a checkpoint."""
-
-
-class Keeper(Protocol):
-    """See the module."""
-
-    window: int | None
-    """See :class:`hocket.sync.dispenser.Dispenser`."""
-    announces: bool
-    """Updates of whole steps are announced through :meth:`Hub.updated`."""
-    full_every: int
-    """Steps between consistent points that the strategy itself wants; 0: none."""
-
-    def open(self, hub: Hub, step: int) -> None:
-        """Begin, or begin again, with the template's state before optimiser step ``step``."""
-        ...
-
-    def facts(self) -> dict[str, Any] | None:
-        """What workers are told: see :meth:`hocket.core.protocols.LeasedStrategy.join`.
-
-        None while somebody is missing: they are told once all are back.
-        """
-        ...
-
-    def gather(self) -> None:
-        """Bring the template up to date; nothing is leased while it runs."""
-        ...
-
-    def spread(self) -> None:
-        """Give all workers the template's state, where they do not find it by themselves."""
-        ...
-
-    def hear(self, line: Line, message: Message) -> None:
-        """A message that is no worker's."""
-        ...
-
-    def owns(self, line: Line) -> bool:
-        """True for a line to one of the keeper's own processes."""
-        ...
-
-    def check(self) -> None:
-        """Raises :class:`ShardGone` when one of its processes has ended."""
-        ...
-
-    def lost(self, line: Line, why: str) -> None:
-        """A line of its own ended. Raises :class:`ShardGone`."""
-        ...
-
-    def close(self) -> None:
-        """End its processes; remove what it left on the machine."""
-        ...
-
-
-class NoProcesses:
-    """What keepers without processes of their own have in common."""
-
-    announces = False
-    window: int | None = None
-    full_every = 0
-
-    def hear(self, line: Line, message: Message) -> None:
-        """Nobody else speaks."""
-
-    def owns(self, line: Line) -> bool:
-        """It has no lines."""
-        return False
-
-    def check(self) -> None:
-        """Nothing can be lost."""
-
-    def lost(self, line: Line, why: str) -> None:
-        """It has no lines."""
 
 
 class Shards:
@@ -144,14 +28,13 @@ class Shards:
     def __init__(
         self,
         settings: ServerSettings,
-        folder: Path,
-        logs: Path,
+        spawn: Callable[[int], Process],
         *,
         num_parts: int,
         max_grad_norm: float,
         patience: float,
     ) -> None:
-        self._settings, self._folder, self._logs = settings, folder, logs
+        self._settings, self._spawn = settings, spawn
         self._num_parts, self._max_grad_norm, self._patience = num_parts, max_grad_norm, patience
         self.announces = settings.mode != "asynchronous"
         self.window = {"synchronous": 0, "bounded": settings.max_staleness}.get(settings.mode)
@@ -272,11 +155,6 @@ class Shards:
         for process in self._processes.values():
             process.end(patience=1.0)
 
-    def _spawn(self, index: int) -> Process:
-        arguments = [str(self._folder), str(index)]
-        log = self._logs / f"shard-{index}"
-        return Process(f"shard {index}", "hocket.sync.shard_process", arguments, log, threads=1)
-
     def _lose(self, index: int, why: str) -> None:
         process = self._processes.pop(index)
         line = self._lines.pop(index, None)
@@ -306,73 +184,3 @@ class Shards:
 
     def _missing(self, there: Any) -> int:
         return next(index for index in range(self._settings.shards) if index not in there)
-
-
-class Neighbours(NoProcesses):
-    """Keeper of ``gossip``: every worker has weights of its own; their mean is what counts."""
-
-    def __init__(self, settings: GossipSettings) -> None:
-        self.full_every = settings.full_every
-        self.window = 0 if settings.topology == "full" else None
-
-    def open(self, hub: Hub, step: int) -> None:
-        """Nothing to start."""
-        self._hub = hub
-
-    def facts(self) -> dict[str, Any]:
-        """The addresses of all workers."""
-        return {"members": {member.rank: member.address for member in self._hub.members()}}
-
-    def gather(self) -> None:
-        """The mean over all workers, of weights and of optimiser state, taken while all keep still."""
-        self._hub.answers("rest", "rested")
-        state = self._hub.template.state
-        given = self._hub.answers("give", "given")
-        if not given:
-            return
-        for number, whole in enumerate(state.tensors):
-            whole.zero_()
-            for message in given:
-                whole.add_(message.tensors[number], alpha=1.0 / len(given))
-        state.num_updates = sum(message.facts["num_updates"] for message in given) / len(given)
-
-    def spread(self) -> None:
-        """All go on from the mean."""
-        state = self._hub.template.state
-        for member in self._hub.members():
-            member.send("take", state.tensors, num_updates=state.num_updates)
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-
-class Memory(NoProcesses):
-    """Keeper of ``hogwild``: the weights lie in memory that all workers of this host share."""
-
-    def __init__(self) -> None:
-        self._shared: SharedState | None = None
-
-    def open(self, hub: Hub, step: int) -> None:
-        """Put the weights there."""
-        self._hub = hub
-        self._first = hub.template.state.num_updates
-        self._shared = SharedState.create(hub.template.state)
-
-    def facts(self) -> dict[str, Any]:
-        """Where to map them from."""
-        assert self._shared is not None
-        return {"memory": str(self._shared.folder), "num_updates": self._first}
-
-    def gather(self) -> None:
-        """Copy the shared state."""
-        assert self._shared is not None
-        updates = self._first + int(self._shared.counts.sum())
-        self._hub.template.set(FlatState(self._shared.weights, self._shared.slots, updates))
-
-    def spread(self) -> None:
-        """Not needed: the weights are shared."""
-
-    def close(self) -> None:
-        """Delete the files."""
-        if self._shared is not None:
-            self._shared.remove()

@@ -1,0 +1,1 @@
+"""Storage, measured: readers, links, cache policies, corpora of any size."""

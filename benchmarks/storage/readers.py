@@ -1,0 +1,180 @@
+"""Reading rate in the order of training, beside lhotse Shar's own reader and WebDataset over the same tars.
+
+python -m storage.readers CORPUS [--rounds 5] [--readers 1 2] [--address URL]      (in benchmarks/)
+
+All is decoded to float32 at its own rate and resampled to 16 kHz by the same function. hocket reads in the
+order of training; the others in the order of their shards, which asks less of them. Sides take turns; each
+reader is a process of its own with one thread, pinned to a core. ``cold`` drops the system's memory of files
+before each turn (needs root); with --address all read over HTTP.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import soundfile
+
+from hocket.corpus import audio
+from hocket.corpus.index import CorpusIndex
+
+SIDES = ("hocket", "lhotse", "webdataset")
+
+
+def hocket_side(
+    corpus: Path, address: str | None, part: tuple[int, int], cache: str | None, most: int | None
+) -> Iterator[int]:
+    """Samples of each utterance, through storage."""
+    from hocket.corpus.shard_source import StorageSettings
+    from hocket.studies.storage import read_pass
+
+    index = CorpusIndex.open(corpus, "train")
+    settings = StorageSettings(
+        cache=None if cache is None else Path(cache), cache_gb=0 if cache is None else 20
+    )
+    one = read_pass(index, address, settings, part=part, most=most)
+    yield from [round(one.audio_seconds * audio.SAMPLE_RATE / one.utterances)] * one.utterances
+
+
+def lhotse_side(
+    corpus: Path, address: str | None, part: tuple[int, int], cache: str | None, most: int | None
+) -> Iterator[int]:
+    """The same through ``CutSet.from_shar``: every such shard."""
+    from lhotse import CutSet
+
+    folder = corpus / "train" / "shar"
+    names = sorted(path.name for path in folder.glob("cuts.*"))[part[0] :: part[1]]
+
+    def place(name: str) -> str:
+        return str(folder / name) if address is None else f"{address}/train/shar/{name}"
+
+    tars = [name.replace("cuts", "recording").replace("jsonl.gz", "tar") for name in names]
+    fields = {"cuts": [place(name) for name in names], "recording": [place(name) for name in tars]}
+    for cut in CutSet.from_shar(fields=fields):
+        x_CN = cut.load_audio()
+        yield len(audio.resample(x_CN[0], cut.sampling_rate))
+
+
+def webdataset_side(
+    corpus: Path, address: str | None, part: tuple[int, int], cache: str | None, most: int | None
+) -> Iterator[int]:
+    """The same through ``webdataset.WebDataset``: every such shard."""
+    import webdataset
+
+    names = sorted(path.name for path in (corpus / "train" / "shar").glob("*.tar"))[part[0] :: part[1]]
+    base = str(corpus) if address is None else f"pipe:curl -s {address}"
+    for sample in webdataset.WebDataset([f"{base}/train/shar/{name}" for name in names], shardshuffle=False):
+        data = next(value for name, value in sample.items() if name.split(".")[-1] in _ENDINGS)
+        x_N, rate = soundfile.read(io.BytesIO(data), dtype="float32")
+        yield len(audio.resample(x_N if x_N.ndim == 1 else x_N[:, 0], rate))
+
+
+_ENDINGS = {name.removeprefix(".") for name in audio.AUDIO_SUFFIXES}
+READ = {"hocket": hocket_side, "lhotse": lhotse_side, "webdataset": webdataset_side}
+
+
+def one_reader(arguments: argparse.Namespace) -> None:
+    """A reader: imports, says so, waits for the word, and reads."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {arguments.number % (os.cpu_count() or 1)})
+    if arguments.side == "lhotse":
+        import lhotse  # noqa: F401
+    elif arguments.side == "webdataset":
+        import webdataset  # noqa: F401
+    else:
+        import hocket.studies.storage  # noqa: F401
+    audio.resample(audio.np.zeros(100, audio.np.float32), 24_000)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+    begun = time.perf_counter()
+    part = (arguments.number, arguments.of)
+    most = arguments.most // arguments.of if arguments.most else None
+    source = READ[arguments.side](arguments.corpus, arguments.address, part, arguments.cache, most)
+    lengths = list(itertools.islice(source, most))
+    seconds = time.perf_counter() - begun
+    told = {"utterances": len(lengths), "samples": sum(lengths), "seconds": seconds}
+    sys.stdout.write(json.dumps(told) + "\n")
+
+
+def turn(
+    corpus: Path, side: str, readers: int, cold: bool, address: str | None, most: int
+) -> tuple[float, float]:
+    """Utterances and seconds of speech a second, from the word to the last reader's end."""
+    command = [sys.executable, "-m", "storage.readers", str(corpus), "--side", side, "--of", str(readers)]
+    command += ["--most", str(most)]
+    if address is not None:
+        command += ["--address", address]
+    own = {**os.environ, "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [*command, "--number", str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=own,
+        )
+        for number in range(readers)
+    ]
+    for process in processes:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    if cold:
+        os.sync()
+        Path("/proc/sys/vm/drop_caches").write_text("1")
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    told = [json.loads(process.communicate()[0]) for process in processes]
+    seconds = max(one["seconds"] for one in told)
+    speech = sum(one["samples"] for one in told) / audio.SAMPLE_RATE
+    return sum(one["utterances"] for one in told) / seconds, speech / seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--readers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--address")
+    parser.add_argument("--side", choices=SIDES)
+    parser.add_argument("--number", type=int, default=0)
+    parser.add_argument("--of", type=int, default=1)
+    parser.add_argument("--cache")
+    parser.add_argument("--most", type=int, default=600, help="utterances of a turn; 0: all")
+    arguments = parser.parse_args()
+    if arguments.side:
+        one_reader(arguments)
+        return
+    index = CorpusIndex.open(arguments.corpus, "train")
+    assert index.places is not None
+    megabytes = float(index.places.size.sum()) / 1e6 / (index.total_samples / audio.SAMPLE_RATE)
+    head = "| readers | | side | utterances/s | MB/s | s of speech/s | hocket over it, median (range) |\n"
+    sys.stdout.write(head + "| ---: | --- | --- | ---: | ---: | ---: | ---: |\n")
+    for readers in arguments.readers:
+        for cold in (True, False):
+            rates: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
+            for number in range(arguments.rounds):
+                for side in SIDES if number % 2 == 0 else SIDES[::-1]:
+                    told = turn(arguments.corpus, side, readers, cold, arguments.address, arguments.most)
+                    rates[side].append(told)
+            for side in SIDES:
+                utterances, speech = sorted(rates[side], key=lambda one: one[1])[arguments.rounds // 2]
+                pairs = zip(rates[side], rates["hocket"], strict=True)
+                ratios = sorted(ours[1] / theirs[1] for theirs, ours in pairs)
+                ratio = f"{ratios[len(ratios) // 2]:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+                row = f"| {readers} | {'cold' if cold else 'warm'} | {side} | {utterances:.0f} "
+                sys.stdout.write(f"{row}| {megabytes * speech:.2f} | {speech:.0f} | {ratio} |\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

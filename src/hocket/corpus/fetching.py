@@ -1,0 +1,171 @@
+"""Reading ranges of bytes from a store that may be slow, silent, or wrong.
+
+A request that is later than nearly all before it is sent a second time, and the first answer counts: Dean &
+Barroso, "The Tail at Scale", CACM 2013. At most one in twenty is. An error, a silence, an answer of the
+wrong length, or of bytes whose checksums do not hold, is asked for again, ever later; a store that gives
+nothing for long is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from threading import Event
+
+from hocket.core import clock, seeds
+from hocket.core.errors import CorpusError
+from hocket.corpus.storage_meter import Meter
+from hocket.corpus.stores import Store
+
+_SLOWEST = 1e6
+"""Bytes a second: a request has ``timeout_seconds`` and the time that its bytes take at this rate, and twice
+as long each time that this was not enough."""
+_HEDGE_PART, _HEDGE_FACTOR, _HEDGE_KNOWN, _HEDGE_SHARE = 0.95, 1.5, 32, 0.05
+_HEDGE_SECONDS = 0.02
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
+_DAMAGED_TRIES = 3
+_SIZE_EVERY = 4
+"""Tries after which the size of the file is looked at again, from the second on."""
+_FINAL_STATUS = (401, 403, 404, 410)
+
+
+class _Failed(Exception):
+    """An answer that is worth asking again for."""
+
+
+class _Late(_Failed):
+    """No answer yet."""
+
+
+class Fetcher:
+    """Reads from one store; usable from any thread."""
+
+    def __init__(
+        self, store: Store, meter: Meter, *, timeout_seconds: float, give_up_seconds: float, hedge: bool
+    ) -> None:
+        self.store, self._meter = store, meter
+        self._timeout, self._give_up, self._hedge = timeout_seconds, give_up_seconds, hedge
+        self._stopped = Event()
+
+    def stop(self) -> None:
+        """Let nobody wait any longer: reads that go on raise :class:`CorpusError`."""
+        self._stopped.set()
+
+    def fetch(
+        self, name: str, file_size: int, first: int, length: int, damaged: Callable[[bytes], list[int]]
+    ) -> tuple[bytes, list[int]]:
+        """``length`` bytes from byte ``first`` of a file, and what ``damaged`` finds wrong in them at last.
+
+        Raises :class:`CorpusError` when the store has no such file, has one of another size than
+        ``file_size``, or gives nothing for ``give_up_seconds``.
+        """
+        begun, attempt, num_damaged, num_late = clock.monotonic(), 0, 0, 0
+        while True:
+            try:
+                data = self._once(name, first, length, 2.0**num_late)
+                bad = damaged(data)
+                if not bad:
+                    return data, []
+                num_damaged += 1
+                self._meter.add(damaged=1)
+                if num_damaged >= _DAMAGED_TRIES:
+                    return data, bad
+                reason = "the checksums do not hold"
+            except _Failed as error:
+                reason = str(error)
+                num_late += isinstance(error, _Late)
+            if attempt % _SIZE_EVERY == 1:
+                self._expect_size(name, file_size)
+            if clock.monotonic() - begun > self._give_up:
+                raise CorpusError(
+                    f"{self.store.address}: {name}: bytes {first} to {first + length} could not be read for "
+                    f"{self._give_up:g} s; the last time: {reason}",
+                    "Look at the store and the way there; loading.storage.give_up_seconds sets the patience.",
+                )
+            self._meter.add(retries=1)
+            draw = seeds.key("pause", name, first, attempt) / 2.0**64
+            pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**attempt) * (0.5 + draw)
+            attempt += 1
+            if self._stopped.wait(pause):
+                raise CorpusError(f"{self.store.address}: reading was ended")
+
+    def _expect_size(self, name: str, file_size: int) -> None:
+        """Raise when the store says that a file has another size; one that says nothing is asked later."""
+        try:
+            size = self.store.size(name).result(self._timeout)
+        except Exception:
+            return
+        if size != file_size:
+            raise CorpusError(
+                f"{self.store.address}: {name} has {size:,} bytes, {file_size:,} were written: it is "
+                "truncated, or another file",
+                "Put the shards there that belong to the index, or prepare the corpus again.",
+            )
+
+    def _once(self, name: str, first: int, length: int, patience: float) -> bytes:
+        """One try, of one request or two; :class:`_Failed` says why it gave nothing."""
+        begun = clock.monotonic()
+        limit = patience * (self._timeout + length / _SLOWEST)
+        running = {self._send(name, first, length)}
+        hedge_at = self._hedge_after()
+        reason = "no answer"
+        try:
+            while running:
+                elapsed = clock.monotonic() - begun
+                left = limit - elapsed
+                until = left if hedge_at is None else min(left, hedge_at - elapsed)
+                done, _ = wait(running, timeout=max(0.0, until), return_when=FIRST_COMPLETED)
+                for answer in done:
+                    running.discard(answer)
+                    data, reason = self._look(answer, name, length)
+                    if data is not None:
+                        self._meter.answered(clock.monotonic() - begun)
+                        self._meter.add(fetched_bytes=length)
+                        return data
+                if not done and clock.monotonic() - begun >= limit:
+                    raise _Late(f"no answer in {limit:.1f} s")
+                if not done and hedge_at is not None:
+                    hedge_at = None
+                    self._meter.add(hedged_bytes=length)
+                    running.add(self._send(name, first, length))
+            raise _Failed(reason)
+        finally:
+            for late in running:
+                late.cancel()
+
+    def _send(self, name: str, first: int, length: int) -> Future[bytes]:
+        self._meter.add(requests=1)
+        return self.store.request(name, first, length)
+
+    def _look(self, answer: Future[bytes], name: str, length: int) -> tuple[bytes | None, str]:
+        try:
+            data = answer.result()
+        except Exception as error:
+            if isinstance(error, FileNotFoundError | PermissionError) or _status(error) in _FINAL_STATUS:
+                raise CorpusError(
+                    f"{self.store.address}: {name}: {_say(error)}",
+                    "The shards must lie there as hocket prepare --shards wrote them.",
+                ) from error
+            return None, _say(error)
+        if len(data) != length:
+            return None, f"{len(data)} bytes came where {length} were asked for"
+        return data, ""
+
+    def _hedge_after(self) -> float | None:
+        """Seconds after which a second request pays; None when there is nothing to tell it by."""
+        total = self._meter.total
+        if not self._hedge or self._meter.num_known < _HEDGE_KNOWN:
+            return None
+        if total.hedged_bytes > _HEDGE_SHARE * total.fetched_bytes:
+            return None
+        usual = self._meter.latency(_HEDGE_PART)
+        return None if usual is None else max(_HEDGE_SECONDS, _HEDGE_FACTOR * usual)
+
+
+def _status(error: Exception) -> int | None:
+    status = getattr(error, "status", None)
+    return status if isinstance(status, int) else None
+
+
+def _say(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,155 @@
+"""Threads that read blocks before they are needed, in the order in which they will be.
+
+How many read beside each other follows from what is measured: as many as bring blocks twice as fast as
+they are needed, at the latency of nine in ten answers (Little's law). How far ahead follows from the room: to
+an epoch where the disk has room, else as far as the next pool and the latency ask for, so that what is kept
+stays as long as it can; in memory to half of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from threading import Condition, Lock, Thread
+
+from hocket.core import clock
+from hocket.core.errors import HocketError
+from hocket.corpus.block_memory import BlockMemory
+from hocket.corpus.shard_source import Future, Held, ShardSource
+from hocket.corpus.storage_meter import Meter
+
+_FIRST_READERS, _FEWEST_READERS = 4, 2
+_ENOUGH = 8
+"""Blocks after which the rate at which they are needed is known."""
+_IDLE_SECONDS = 0.5
+_FULL_SECONDS = 30.0
+"""For which a disk that was full is not tried by what nobody waits for."""
+
+
+class ReadAhead:
+    """Reads ahead of :meth:`at`; started by its first call."""
+
+    def __init__(
+        self,
+        sources: Sequence[ShardSource | None],
+        memory: BlockMemory,
+        future: Future,
+        meter: Meter,
+        *,
+        most_readers: int,
+        most_bytes: int,
+    ) -> None:
+        self._sources, self._memory, self._future, self._meter = sources, memory, future, meter
+        self._most_readers, self._most_bytes = most_readers, most_bytes
+        self._moved, self._schedule_lock = Condition(), Lock()
+        self._schedule: Iterator[tuple[int, int, int]] = iter(())
+        self._readers: list[Thread] = []
+        self._stopped = False
+        self._begun, self._num_needed = clock.monotonic(), 0
+        self._full_until, self._num_not_kept = 0.0, 0
+        self.step = self._first_step = 0
+
+    def at(self, step: int) -> None:
+        """Training has come to this step."""
+        with self._moved:
+            self.step = step
+            self._moved.notify_all()
+        if not self._readers and not self._stopped:
+            self._schedule = self._future.upcoming(step)
+            self._begun, self._first_step = clock.monotonic(), step
+            self._readers = [
+                Thread(target=self._run, args=(number,), name="hocket-ahead", daemon=True)
+                for number in range(self._most_readers)
+            ]
+            for reader in self._readers:
+                reader.start()
+
+    def needed(self) -> None:
+        """A block was asked for, for the first time in a while."""
+        self._num_needed += 1
+        with self._moved:
+            self._moved.notify_all()
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        with self._moved:
+            self._stopped = True
+            self._moved.notify_all()
+
+    def join(self) -> None:
+        """Wait for the threads."""
+        for reader in self._readers:
+            reader.join()
+
+    @property
+    def readers_wanted(self) -> int:
+        """How many read beside each other now, as far as there are so many."""
+        latency = self._meter.latency(0.9)
+        if latency is None or self._num_needed < _ENOUGH:
+            return _FIRST_READERS
+        rate = self._num_needed / max(clock.monotonic() - self._begun, 1e-6)
+        return max(_FEWEST_READERS, 1 + int(2.0 * rate * latency))
+
+    @property
+    def _steps_soon(self) -> int:
+        """Steps before its use that a block must be on its way: the next pool, and two late answers."""
+        late = self._meter.latency(0.99) or 0.0
+        seconds = max(clock.monotonic() - self._begun, 1e-6)
+        return self._future.steps_soon + int(2.0 * late * (self.step - self._first_step) / seconds)
+
+    def _run(self, number: int) -> None:
+        while not self._stopped:
+            if number >= self.readers_wanted:
+                self._sleep()
+                continue
+            with self._schedule_lock:
+                upcoming = next(self._schedule, None)
+            if upcoming is None:
+                return
+            step, corpus, block = upcoming
+            while not self._stopped and not self._try(step, corpus, block):
+                self._sleep()
+
+    def _sleep(self) -> None:
+        with self._moved:
+            if not self._stopped:
+                self._moved.wait(_IDLE_SECONDS)
+
+    def _try(self, step: int, corpus: int, block: int) -> bool:
+        """Read a block, or find that it need not be; False while it is too early for it."""
+        source = self._sources[corpus]
+        if source is None or (corpus, block) in self._memory:
+            return True
+        if step > self.step + self._future.steps_ahead:
+            return False
+        length = int(source.places.block_length[block])
+        onto_disk = source.shelf is not None and not self._disk_is_full()
+        if onto_disk and source.shelf is not None:
+            soon = step <= self.step + self._steps_soon
+            if not soon and not source.shelf.worth(block, length, soon=False):
+                return False  # also where it is kept: it may have to leave before it is needed
+            if source.shelf.has(block):
+                return True
+            if not source.shelf.worth(block, length):
+                return step < self.step  # by now it is needed: whoever needs it reads it
+            with source.shelf.fetching(block, 0.0) as mine:
+                if not mine:
+                    return True  # another process of this host reads it
+        elif self._memory.ahead_bytes + length > self._most_bytes:
+            return step < self.step
+
+        def stays_in_memory(held: Held) -> bool:
+            if step <= self.step or not onto_disk:
+                return True
+            return source.shelf is not None and not source.shelf.has(block)
+
+        try:
+            self._memory.read_ahead((corpus, block), lambda: source.block(block), stays_in_memory)
+        except HocketError:
+            self._sleep()  # whoever needs the block will meet it, too, and say so
+        return True
+
+    def _disk_is_full(self) -> bool:
+        now, not_kept = clock.monotonic(), self._meter.total.not_kept
+        if not_kept > self._num_not_kept:
+            self._num_not_kept, self._full_until = not_kept, now + _FULL_SECONDS
+        return now < self._full_until

@@ -1,0 +1,99 @@
+"""An HTTP server of a folder, with ranges, that does wrong when it is told to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+Fault = Callable[[str, int], str | None]
+"""Of a path and the how-manieth request it is: ``500``, ``hang``, ``short``, ``all``, ``flip``, or None."""
+
+
+class FaultyServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.folder = folder
+        self.fault: Fault = lambda path, number: None
+        self.num_requests, self.num_bytes = 0, 0
+        self.lock, self.over = threading.Lock(), threading.Event()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that are killed, or give up, leave in the midst of an answer."""
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: FaultyServer
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.server.folder / self.path.lstrip("/")
+        if not path.is_file():
+            self.send_error(404)
+            return
+        data = path.read_bytes()
+        status, asked = 200, self.headers.get("Range")
+        headers = {"Content-Length": str(len(data)), "Accept-Ranges": "bytes"}
+        fault = None
+        if asked is not None:
+            first, last = (int(number) for number in asked.removeprefix("bytes=").split("-"))
+            if first >= len(data):
+                self.send_error(416)
+                return
+            status, part = 206, data[first : last + 1]
+            headers["Content-Range"] = f"bytes {first}-{first + len(part) - 1}/{len(data)}"
+            with self.server.lock:
+                number = self.server.num_requests
+                self.server.num_requests += 1
+                self.server.num_bytes += len(part)
+            fault = self.server.fault(self.path, number)
+            if fault == "500":
+                self.send_error(500)
+                return
+            if fault == "hang":
+                self.server.over.wait(30)
+                self.close_connection = True
+                return
+            if fault == "flip":
+                part = bytes([part[0] ^ 1]) + part[1:]
+            if fault == "all":
+                status, part = 200, data
+            headers["Content-Length"] = str(len(part))
+            data = part[: len(part) // 2] if fault == "short" else part
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+        if fault == "short":
+            self.close_connection = True
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[FaultyServer]:
+    """The server, until the block ends."""
+    server = FaultyServer(folder)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.over.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
