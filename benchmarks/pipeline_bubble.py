@@ -117,12 +117,11 @@ def replica_of(preset: str, way: Way, ranks: TorchCommunicator) -> PipelineRepli
     model = new_model(preset)
     stages = way.stages(model)
     cut(model, stages, way.degree, ranks.rank)
-    assert dist.group.WORLD is not None
     return PipelineReplica(
         model,
         stages,
         ranks,
-        TorchLines(dist.group.WORLD, len(stages), CPU),
+        TorchLines([range(RANKS)], len(stages), CPU),
         CPU,
         schedule=way.schedule,
         precision="fp32",
@@ -168,8 +167,7 @@ def rank_main(rank: int, store: str, preset: str, ways: list[Way], rounds: int, 
     dist.init_process_group("gloo", f"file://{store}", rank=rank, world_size=RANKS)
     ranks, batches, whole = TorchCommunicator(), micro_batches(), new_model(preset)
     run = {way: replica_of(preset, way, ranks) for way in ways if way.degree == RANKS}
-    assert dist.group.WORLD is not None
-    link = TorchLines(dist.group.WORLD, RANKS, CPU)
+    link = TorchLines([range(RANKS)], RANKS, CPU)
     spans: dict[Way, list[list[Span]]] = {way: [] for way in run}
     passes: dict[tuple[Stages, Action], list[float]] = {}
     every = {tuple(way.stages(whole)): None for way in ways}

@@ -67,7 +67,7 @@ def test_a_split_replica_without_memory_ends_the_run(corpus: Path, tmp_path: Pat
     recipe = tmp_path / "split.yaml"
     recipe.write_text(json.dumps(small_recipe(corpus, steps=12, batch=PROBES, **changes)))
     with job(recipe, tmp_path / "split", workers=2) as process:
-        _, told = process.communicate(timeout=PATIENCE_SECONDS)
+        told = "".join(process.communicate(timeout=PATIENCE_SECONDS))
         assert process.returncode != 0
     assert "a micro-batch does not fit the memory" in told
     assert [event["step"] for event in events.surviving_steps(tmp_path / "split" / "events.jsonl")][-1] <= 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -52,6 +54,15 @@ class Mesh:
         """Which micro-batches are this rank's: its replica, and its place along ``dp_shard`` there."""
         return self.coordinate("dp_replicate"), self.coordinate("dp_shard")
 
+    def rows(self, *axes: str) -> list[list[int]]:
+        """All ranks of the job, those together that differ in ``axes`` only."""
+        ranks = torch.arange(self.layout.world_size).view(self.layout.degrees)
+        moved = [AXES.index(axis) for axis in axes]
+        kept = [number for number in range(len(AXES)) if number not in moved]
+        size = prod(self.layout.degrees[number] for number in moved)
+        rows: list[list[int]] = ranks.permute(*kept, *moved).reshape(-1, size).tolist()
+        return rows
+
     def _over(self, axes: tuple[str, ...]) -> Communicator:
         """Among the ranks that differ from this one in ``axes`` only."""
         split = [axis for axis in axes if getattr(self.layout, axis) > 1]
@@ -63,13 +74,5 @@ class Mesh:
             return self.world
         if axes == COPIED and self.layout.dp_shard == 1:
             return self.inside
-        ranks = torch.arange(self.layout.world_size).view(self.layout.degrees)
-        moved = [AXES.index(axis) for axis in split]
-        kept = [number for number in range(len(AXES)) if number not in moved]
-        rows = ranks.permute(*kept, *moved).reshape(-1, self.layout.world_size // _product(ranks, kept))
-        group, _ = dist.new_subgroups_by_enumeration(rows.tolist())  # type: ignore[no-untyped-call]
+        group, _ = dist.new_subgroups_by_enumeration(self.rows(*split))  # type: ignore[no-untyped-call]
         return TorchCommunicator(group)
-
-
-def _product(ranks: torch.Tensor, dims: list[int]) -> int:
-    return int(torch.tensor([ranks.shape[dim] for dim in dims]).prod())

@@ -62,7 +62,7 @@ class MemoryLimit:
     ``/proc/self/statm``). It is looked at whenever autograd keeps a tensor for the backward pass or takes
     one up again, that is at every operation: the first that finds it grown, with less room left below the
     limit than the largest growth so far, raises :class:`torch.OutOfMemoryError`. No allocation is made to
-    fail: some libraries do not recover from that (oneDNN's code generator refuses for ever after).
+    fail, so that no library is left in the middle of something.
     Linux only; raises :class:`UsageError` elsewhere.
     """
 

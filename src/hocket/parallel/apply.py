@@ -86,7 +86,7 @@ def apply(
     )
     # Pipeline, second half: the stages run micro-batches in the order of the schedule.
     if mesh and stages:
-        lines = TorchLines(mesh.device_mesh.get_group("pp"), len(stages), device)
+        lines = TorchLines(mesh.rows("pp"), len(stages), device)
         return PipelineReplica(
             model,
             stages,

@@ -95,24 +95,24 @@ class TorchLine:
 
 
 class TorchLines:
-    """The lines of this rank among the ranks of ``group``, for stages dealt to them in turn.
+    """The lines of this rank in its pipeline, for stages dealt to the ranks of each in turn.
 
-    All ranks of ``group`` must make theirs at the same time. Each line is a group of two ranks: it costs
-    some milliseconds once.
+    ``pipelines`` are the ranks of all pipelines of the job, whose ranks must all make theirs at the same
+    time. Each line is a group of two ranks: it costs some milliseconds once.
     """
 
-    def __init__(self, group: dist.ProcessGroup, num_stages: int, device: torch.device) -> None:
-        ranks = dist.get_process_group_ranks(group)
+    def __init__(self, pipelines: Sequence[Sequence[int]], num_stages: int, device: torch.device) -> None:
         me = dist.get_rank()
         self._lines: dict[tuple[int, int], Line] = {}
-        # Everybody in the same order, over cuts and then directions: each waits for the other end.
-        for stage in range(num_stages - 1):
-            for source, target in ((stage, stage + 1), (stage + 1, stage)):
-                ends = ranks[source % len(ranks)], ranks[target % len(ranks)]
-                if me not in ends:
-                    continue
-                pair = dist.new_group(sorted(ends), use_local_synchronization=True)
-                self._lines[source, target] = TorchLine(pair, *ends, device)
+        # Every rank takes part in every group, in the same order: groups that only their own ranks make
+        # are named after how many a rank has, and the ends of a line may have unequally many.
+        for ranks in pipelines:
+            for stage in range(num_stages - 1):
+                for source, target in ((stage, stage + 1), (stage + 1, stage)):
+                    ends = ranks[source % len(ranks)], ranks[target % len(ranks)]
+                    pair = dist.new_group(sorted(ends))
+                    if me in ends:
+                        self._lines[source, target] = TorchLine(pair, *ends, device)
 
     def between(self, source: int, target: int) -> Line:
         """See :class:`Lines`."""
