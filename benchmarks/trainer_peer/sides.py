@@ -22,13 +22,12 @@ from hocket.core import events
 from hocket.corpus.audio import SAMPLE_RATE
 from hocket.corpus.features import HOP
 from hocket.corpus.index import CorpusIndex
+from hocket.hardware import libraries
 from hocket.model import ModelConfig, workload
 from hocket.training.recipe import TrainRecipe
 
 PROCESSES = 2
 LR, WARMUP_STEPS, BETAS, WEIGHT_DECAY, MAX_GRAD_NORM, SEED = 5e-4, 20, (0.9, 0.98), 1e-2, 5.0, 1
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
-"""What :mod:`hocket.hardware.memory` sets, as glibc reads it from the environment."""
 Shape = tuple[int, int]
 """Utterances and padded feature frames of a micro-batch."""
 
@@ -146,8 +145,8 @@ def run_hocket(case: Case, part: Part, folder: Path) -> Result:
     return Result(config, begun, tuple(steps), case.warmup)
 
 
-def run_peer(case: Case, part: Part, folder: Path, loader_workers: int, keeps_memory: bool) -> Result:
-    """Train with ``transformers.Trainer``; with ``keeps_memory`` its C library is told what hocket tells."""
+def run_peer(case: Case, part: Part, folder: Path, loader_workers: int, as_ours: bool) -> Result:
+    """Train with ``transformers.Trainer``; with ``as_ours`` its ranks are started with what ours get."""
     folder.mkdir(parents=True)
     config = case.model(part.vocab_size)
     job = Job(
@@ -169,7 +168,11 @@ def run_peer(case: Case, part: Part, folder: Path, loader_workers: int, keeps_me
     begun = time.time()
     script = str(Path(__file__).with_name("rank.py"))
     words = ["--standalone", "--nproc-per-node", str(PROCESSES), script, str(path)]
-    _run([sys.executable, "-m", "torch.distributed.run", *words], folder, KEEP_MEMORY if keeps_memory else {})
+    _run(
+        [sys.executable, "-m", "torch.distributed.run", *words],
+        folder,
+        libraries.environment(1) if as_ours else {},
+    )
     ranks = [json.loads(Path(f"{path}.{rank}.json").read_text())["steps"] for rank in range(PROCESSES)]
     steps = []
     for rows in zip(*ranks, strict=True):

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from hocket.core.errors import UsageError
+from hocket.hardware.libraries import allocator
 
 
 def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
@@ -50,6 +51,7 @@ def describe() -> dict[str, object]:
         "accelerators": devices,
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "allocator": allocator(),
         "system": f"{platform.system()} {platform.release()}",
     }
 

@@ -2,8 +2,8 @@
 
 glibc hands large blocks back to the system as soon as they are freed, and asks for them again a
 moment later; the system then clears every page anew. A train step frees and asks for the same
-blocks hundreds of times: for a small model a sixth of its time went into that
-(``benchmarks/kept_memory.py``).
+blocks hundreds of times (``benchmarks/kept_memory.py``, whose batches all have one shape: there it
+pays most, where shapes vary it brought next to nothing).
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from hocket.core import clock
+from hocket.hardware import libraries
 from hocket.recognition.messages import Start
 
 _TAIL = 4000
@@ -122,11 +123,6 @@ class WorkerProcess:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Ours, with the module path and the number of threads that its libraries may start."""
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(folder for folder in sys.path if folder),
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "OPENBLAS_NUM_THREADS": str(threads),
-    }
+    """Ours, with the module path and what a worker's libraries are told."""
+    path = os.pathsep.join(folder for folder in sys.path if folder)
+    return {**os.environ, "PYTHONPATH": path, **libraries.environment(threads)}

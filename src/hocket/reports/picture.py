@@ -75,6 +75,7 @@ def _tiles(info: RunInfo) -> list[tuple[str, str]]:
         ("seconds of speech per second", _said(info.audio_per_second, number)),
         ("workers", _said(info.workers, str)),
         ("precision", info.precision),
+        ("allocator", info.allocator),
         ("of the machine's matrix rate", _said(info.matrix_share, percent)),
         ("padding", _said(info.padding, percent)),
         ("noise scale, s of audio", _said(_noise_seconds(info), number)),

@@ -50,6 +50,7 @@ class RunInfo:
     workers: int | None
     layout: str | None
     precision: str | None
+    allocator: str | None
     attempts: int
     """How often workers were started."""
     restarts: tuple[Restart, ...]
@@ -173,6 +174,7 @@ def summarize(record: RunRecord, now: float) -> RunInfo:
         workers=_maybe_int(start.get("workers")),
         layout=_maybe_str(start.get("layout", summary.get("layout"))),
         precision=_maybe_str(start.get("precision")),
+        allocator=_maybe_str(start.get("machine", {}).get("allocator")),
         attempts=len(starts),
         restarts=tuple(
             Restart(int(e.get("attempt", 0)), str(e.get("reason", "")), _maybe_int(e.get("rank")))

@@ -88,6 +88,7 @@ def run(info: RunInfo) -> RenderableType:
         ("workers", _with(info.workers, str)),
         ("layout", info.layout),
         ("precision", info.precision),
+        ("allocator", info.allocator),
         ("slowest rank", slowest),
         ("time by kind", shares(info.seconds) or None),
         ("storage", storage(info)),

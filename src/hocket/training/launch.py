@@ -21,6 +21,7 @@ from hocket.core.errors import RecipeError, RunError, UsageError
 from hocket.core.events import Event
 from hocket.corpus import sounds
 from hocket.corpus.mixture import CorpusMixture, common_tokens
+from hocket.hardware import libraries
 from hocket.parallel.check import check
 from hocket.sync.leased import LeasedSettings
 from hocket.training import checkpoint_store
@@ -160,10 +161,7 @@ def start(folder: RunFolder, recipe: TrainRecipe, *, resume: bool) -> None:
 
 def _attempts(folder: RunFolder, recipe: TrainRecipe, workers: int, resume: bool) -> None:
     """Start all ranks, and again after a lost one, until the run ends or no attempt gets further."""
-    threads = str(recipe.threads)
-    # OpenBLAS (numpy's, scipy's) would start its threads when it is imported, before the forks.
-    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": "1"}
-    with Ranks("hocket.training.worker", environment) as ranks:
+    with Ranks("hocket.training.worker", libraries.environment(recipe.threads)) as ranks:
         _attempts_of(ranks, folder, recipe, workers, resume)
 
 

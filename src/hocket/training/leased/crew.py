@@ -17,6 +17,7 @@ from hocket.comms.rendezvous import Rendezvous
 from hocket.comms.wire import LOOPBACK, Line, Listener, Message, new_secret
 from hocket.core import clock
 from hocket.core.errors import RunError, WorkerLost
+from hocket.hardware import libraries
 
 _MEMBER = "hocket.training.leased.member"
 
@@ -25,7 +26,7 @@ class Crew:
     """Workers and shards of this host, forked from one process that has imported what both need."""
 
     def __init__(self, threads: int) -> None:
-        self._threads = str(threads)
+        self._threads = threads
         self._nursery: Nursery | None = None
         self._codes: dict[int, int | None] = {}
         """Exit codes of all that were started; None while they run."""
@@ -33,8 +34,7 @@ class Crew:
     def begin(self) -> None:
         """Start importing, beside what the caller does meanwhile."""
         if self._nursery is None:
-            counts = {"OMP_NUM_THREADS": self._threads, "MKL_NUM_THREADS": self._threads}
-            self._nursery = Nursery(_MEMBER, {**counts, "OPENBLAS_NUM_THREADS": "1"})
+            self._nursery = Nursery(_MEMBER, libraries.environment(self._threads))
 
     def start(self, who: str, role: str, arguments: Sequence[str], log: Path) -> Process:
         """Fork one; its output goes to a file under ``log``."""
