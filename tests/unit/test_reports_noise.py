@@ -64,9 +64,9 @@ def test_why_there_is_none(tmp_path: Path) -> None:
     assert "noise scale" not in said(written(tmp_path / "early"))
     folder = tmp_path / "other"
     folder.mkdir()
-    start = START | {"no_noise_scale": "batch.probe_every is 0"}
+    start = START | {"no_noise_scale": "not measured: batch.probe_every is 0"}
     (folder / "events.jsonl").write_text(json.dumps(start) + "\n")
-    assert "unsupported: batch.probe_every is 0" in said(folder)
+    assert "not measured: batch.probe_every is 0" in said(folder)
     lost = said(written(tmp_path / "lost", told(99, None)))
     assert "does not stand out" in lost
 

@@ -163,7 +163,7 @@ def test_less_than_what_is_held_is_refused() -> None:
 
 
 def test_what_a_layout_has_no_part_in_is_said() -> None:
-    given = {"corpus": "none", "steps": 4}
+    given = {"corpus": "none", "steps": 4, "batch": {"probe_every": 50}}
     assert TrainRecipe.model_validate(given).can_repeat
     split = TrainRecipe.model_validate({**given, "layout": "pp=2"})
     assert not split.can_repeat
@@ -175,4 +175,14 @@ def test_what_a_layout_has_no_part_in_is_said() -> None:
     for changes in ({"layout": "dp_shard=8"}, {"numerics": {"exact": True}}):
         recipe = TrainRecipe.model_validate({**sharded, **changes})
         assert "dp_shard" in (recipe.no_noise_scale or "")
-        assert recipe.no_probes is None  # the same is learnt under any layout
+
+
+def test_probe_steps_are_asked_for_and_the_same_under_every_strategy() -> None:
+    given = {"corpus": "none", "steps": 4}
+    assert TrainRecipe.model_validate(given).no_noise_scale == "not measured: batch.probe_every is 0"
+    given["batch"] = {"probe_every": 50}
+    averaging = TrainRecipe.model_validate({**given, "sync": "local_sgd"})
+    assert averaging.batch == TrainRecipe.model_validate(given).batch
+    assert (averaging.no_noise_scale or "").startswith("unsupported: only sync.name all_reduce")
+    with pytest.raises(ValidationError, match=r"batch\.probe_every: with sync.name gossip"):
+        TrainRecipe.model_validate({**given, "sync": "gossip"})

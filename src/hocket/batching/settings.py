@@ -53,9 +53,9 @@ class BatchSettings(Section):
     """``model``: from the operations of the model, the same everywhere. ``measured``: fitted on
     this machine when the run first starts, and written into its resolved recipe."""
 
-    probe_every: int = Field(default=100, ge=0)
+    probe_every: int = Field(default=0, ge=0)
     """Every so many steps one is cut at random, to measure the noise of gradients: see
-    :mod:`hocket.batching.probe`; 0 measures none."""
+    :mod:`hocket.batching.probe`; 0: none. The same under every strategy, whether it can measure or not."""
 
     growth: tuple[Growth, ...] = ()
     """From when on steps are larger, each ``{epoch, times}``: see :mod:`hocket.batching.phases`."""

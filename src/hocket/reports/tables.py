@@ -110,7 +110,7 @@ def run(info: RunInfo) -> RenderableType:
 
 def _noise_scale(info: RunInfo) -> str | None:
     if info.no_noise_scale is not None:
-        return f"unsupported: {info.no_noise_scale}"
+        return info.no_noise_scale
     return None if info.noise_scale is None else noise.say(info.noise_scale)
 
 

@@ -193,12 +193,9 @@ def make_model(
 
 def make_plan(recipe: TrainRecipe, corpora: CorpusMixture, cost: CostModel) -> BatchPlan:
     """Who is learnt from when: the same in every process of a run."""
-    batch = recipe.batch
-    if recipe.no_probes is not None:
-        batch = batch.model_copy(update={"probe_every": 0})
     return BatchPlan(
         [Part(member.index, member.weight, member.salt) for member in corpora.members],
-        batch,
+        recipe.batch,
         cost,
         seed=recipe.seed,
         speed_percents=recipe.augment.speed_percents,

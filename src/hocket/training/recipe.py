@@ -299,8 +299,11 @@ class TrainRecipe(Section):
 
     @model_validator(mode="after")
     def _leased_steps_are_alike(self) -> TrainRecipe:
-        if self.batch.growth and isinstance(self.sync, LeasedSettings):
-            raise ValueError(f"batch.growth: with sync.name {self.sync.name} all steps are equally large")
+        for name in ("growth", "probe_every"):
+            if getattr(self.batch, name) and isinstance(self.sync, LeasedSettings):
+                raise ValueError(
+                    f"batch.{name}: with sync.name {self.sync.name} all steps have equally many micro-batches"
+                )
         return self
 
     @model_validator(mode="after")
@@ -324,25 +327,23 @@ class TrainRecipe(Section):
         return isinstance(self.sync, SyncBase) and self.sync.can_repeat and self.layout.replica_size == 1
 
     @property
-    def no_probes(self) -> str | None:
-        """Why no step is a probe; None when some are. The layout has no say in what is learnt when."""
-        if self.batch.probe_every == 0:
-            return "batch.probe_every is 0"
-        if not (isinstance(self.sync, SyncBase) and self.sync.sums_gradients):
-            return "only sync.name all_reduce, not compressed below 16 bits, knows the gradient of a step"
-        return None
-
-    @property
     def no_noise_scale(self) -> str | None:
-        """Why the noise of gradients is not measured; None when it is."""
-        if self.no_probes is not None or self.layout.dp_shard == 1:
-            return self.no_probes
+        """Why the noise of gradients is not measured; None when it is.
+
+        Strategy and layout decide whether probe steps are looked at, never what is learnt when.
+        """
+        if self.batch.probe_every == 0:
+            return "not measured: batch.probe_every is 0"
+        if not (isinstance(self.sync, SyncBase) and self.sync.sums_gradients):
+            return "unsupported: only sync.name all_reduce, of 16 bits or more, knows a step's gradient"
+        if self.layout.dp_shard == 1:
+            return None
         if self.numerics.exact:
-            return "numerics.exact adds up integers over dp_shard, which say no norm of a part"
+            return "unsupported: numerics.exact adds up integers over dp_shard, which say no norm of a part"
         if self.layout.dp_shard >= probe.LEAST_UNITS:
             return (
-                f"under layout dp_shard={self.layout.dp_shard} the gradients of a probe step's micro-batches "
-                "may all be added up, and none are left to compare"
+                f"unsupported: under layout dp_shard={self.layout.dp_shard} the gradients of a probe step's "
+                "micro-batches may all be added up, and none are left to compare"
             )
         return None
 
