@@ -1,78 +1,56 @@
 """What measuring the gradient noise scale costs a run, and how it agrees over workers.
 
 Trains the same recipe with and without probe steps in turns, on one worker, and compares seconds for each
-second of audio; then with 1, 2 and 4 workers, and compares the estimates of every probe step.
+second of audio; then with 1, 2 and 4 workers, and compares the estimates of every probe step. With --folder
+it goes on where it ended.
 
-    python benchmarks/noise_scale.py RECIPE [--steps 300] [--rounds 3] [--every 100] [--out FILE.md]
+    python benchmarks/noise_scale.py [--recipe RECIPE] [--corpus CORPUS] [--steps 300] [--rounds 3]
+        [--every 100] [--folder FOLDER] [--page benchmarks/results/NAME.md]
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import platform
+import json
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 
-import torch
+from tools.training_runs import SYNTHETIC, corpus_in, events_of, give, head, trained
 
-from hocket.core import events
-from hocket.hardware.device import cpu_name
-from hocket.training.launch import train
+from hocket.studies.recipes import shipped
 
 ALIKE = ("validation.every_steps=0", "checkpoint.every_steps=1000000", "tensorboard=false")
+FRAMES_PER_SECOND = 100
 
 
-def run(recipe: Path, folder: Path, workers: int, *settings: str) -> list[events.Event]:
-    """The events of a run."""
-    train(recipe, run=folder, workers=workers, overrides=[*ALIKE, *settings])
-    return list(events.read(folder / "events.jsonl"))
-
-
-def seconds_of_speech_cost(found: list[events.Event]) -> float:
+def cost(run: Path) -> float:
     """Seconds of training for each second of speech, the first tenth of the steps left out."""
-    steps = [event for event in found if event["event"] == "step"]
+    steps = events_of(run, "step")
     steps = steps[len(steps) // 10 :]
-    return sum(sum(step["seconds"].values()) for step in steps) / sum(
-        step["num_frames"] / 100 for step in steps
-    )
+    speech = sum(step["num_frames"] for step in steps) / FRAMES_PER_SECOND
+    return float(sum(sum(step["seconds"].values()) for step in steps) / speech)
 
 
-def main() -> None:
-    """Measure, print, and with ``--out`` write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--every", type=int, default=100)
-    parser.add_argument("--out", type=Path)
-    o = parser.parse_args()
-    ratios, told = [], {}
-    with tempfile.TemporaryDirectory() as folder:
-        for turn in range(o.rounds):
-            cost = {
-                every: seconds_of_speech_cost(
-                    run(
-                        o.recipe,
-                        Path(folder, f"{turn}-{every}"),
-                        1,
-                        f"steps={o.steps}",
-                        f"batch.probe_every={every}",
-                    )
-                )
-                for every in ((0, o.every) if turn % 2 else (o.every, 0))
-            }
-            ratios.append(cost[o.every] / cost[0])
-        for workers in (1, 2, 4):
-            found = run(
-                o.recipe, Path(folder, f"w{workers}"), workers, "steps=60", "batch.probe_every=10",
-                "batch.micro_batches_per_step=4",
-            )  # fmt: skip
-            told[workers] = [event for event in found if event["event"] == "noise_scale"]
+def costs(recipe: Path, folder: Path, steps: int, every: int, rounds: int, *alike: str) -> list[float]:
+    """Cost with probe steps over that without, in each round; who comes first takes turns."""
+    ratios = []
+    for turn in range(rounds):
+        found = {}
+        for probes in (0, every) if turn % 2 else (every, 0):
+            name, setting = f"cost-{turn}-{probes}", f"batch.probe_every={probes}"
+            found[probes] = cost(trained(recipe, folder, name, 1, *alike, f"steps={steps}", setting))
+        ratios.append(found[every] / found[0])
+    return ratios
+
+
+def over_workers(recipe: Path, folder: Path, *alike: str) -> list[str]:
+    """The rows of a table: the largest difference of an estimate from that of one worker."""
+    settings = (*alike, "steps=60", "batch.probe_every=10", "batch.micro_batches_per_step=4")
+    told = {
+        workers: events_of(trained(recipe, folder, f"workers-{workers}", workers, *settings), "noise_scale")
+        for workers in (1, 2, 4)
+    }
     rows = []
     for workers in (2, 4):
         worst = max(
@@ -81,30 +59,37 @@ def main() -> None:
             for name in ("noise", "signal")
         )
         rows.append(f"| {workers} | {len(told[workers])} | {100 * worst:.4f} % |")
-    text = "\n".join(
-        [
-            "# The gradient noise scale: what it costs, and over workers",
-            "",
-            f"- date: {datetime.date.today().isoformat()}",
-            f"- command: `python benchmarks/noise_scale.py {o.recipe} --steps {o.steps} --rounds {o.rounds}`",
-            f"- machine: {cpu_name()}",
-            f"- versions: Python {platform.python_version()}, torch {torch.__version__}",
-            "",
-            f"Seconds of training for each second of speech, a probe every {o.every} steps over none, by "
-            "round: "
-            + ", ".join(f"{each:.4f}" for each in ratios)
-            + f"; median {statistics.median(ratios):.4f}.",
-            "",
-            "Largest difference of noise or signal of any probe step from that of one worker:",
-            "",
-            "| workers | probe steps | difference |",
-            "|---|---|---|",
-            *rows,
-        ]
-    )
-    sys.stdout.write(text + "\n")
-    if o.out:
-        o.out.write_text(text + "\n", encoding="utf-8")
+    return rows
+
+
+def main() -> None:
+    """Run what is not there yet, print, and with ``--page`` write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", type=Path, default=shipped("an4-study"))
+    parser.add_argument("--corpus", default=SYNTHETIC, help="a prepared corpus, or what prepare takes")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--every", type=int, default=100)
+    parser.add_argument("--folder", type=Path, help="where runs are kept; the same one goes on")
+    parser.add_argument("--page", type=Path)
+    o = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = o.folder or Path(temporary)
+        alike = (*ALIKE, f"corpus={json.dumps(str(corpus_in(folder, o.corpus)))}")
+        ratios = costs(o.recipe, folder, o.steps, o.every, o.rounds, *alike)
+        rows = over_workers(o.recipe, folder, *alike)
+    lines = [
+        *head("The gradient noise scale: what it costs, and over workers"),
+        f"Seconds of training for each second of speech, a probe every {o.every} steps over none, by round: "
+        f"{', '.join(f'{each:.4f}' for each in ratios)}; median {statistics.median(ratios):.4f}.",
+        "",
+        "Largest difference of noise or signal of any probe step from that of one worker:",
+        "",
+        "| workers | probe steps | difference |",
+        "|---|---|---|",
+        *rows,
+    ]
+    give(lines, o.page)
 
 
 if __name__ == "__main__":
