@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import operator
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hocket.core import recipe as recipes
 from hocket.core.errors import RunError, UsageError
-from hocket.studies.fit_batch import fit_batch, search
-from hocket.studies.fit_batch.bench import Shape, in_child
+from hocket.studies.fit_batch import bench, fit_batch, search
+from hocket.studies.fit_batch.apart import Apart
+from hocket.studies.fit_batch.bench import Shape
 from hocket.studies.fit_batch.needs import Needs
 from hocket.training.launch import resolve
 from hocket.training.recipe import TrainRecipe
@@ -26,13 +30,12 @@ def test_needs_are_found_again() -> None:
         assert fitted(shape) == pytest.approx(truth(shape), rel=0.02)
 
 
-def test_a_child_answers_fails_or_is_gone() -> None:
-    import os
-
-    assert in_child(lambda a, b: a + b, 2, 3) == 5
-    assert in_child(os._exit, 3) is None
-    with pytest.raises(RunError, match="ZeroDivisionError"):
-        in_child(lambda: 1 // 0)
+def test_a_process_apart_answers_fails_or_is_gone() -> None:
+    with Apart({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "7"}) as apart:
+        assert apart.call(os.getenv, "ONEDNN_PRIMITIVE_CACHE_CAPACITY") == "7"
+        assert apart.call(os._exit, 3) is None
+        with pytest.raises(RunError, match="ZeroDivisionError"):
+            apart.call(operator.floordiv, 1, 0)
 
 
 def true_need(seconds: float) -> float:
@@ -45,17 +48,17 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Measuring and trying, without either: the prediction is a fifth too low."""
     tried: list[float] = []
 
-    def child(work: Callable[..., object], *arguments: object) -> object:
-        recipe = arguments[0] if arguments else None
-        if work is search.measure:
-            return Needs(8.0, 6.0 * 0.01 * 0.8, 0.0, 0.0), 100.0, []
-        if not isinstance(recipe, TrainRecipe):
-            return work(*arguments)
-        size = recipe.batch.seconds / recipe.batch.micro_batches_per_step
-        tried.append(size)
-        return 100.0 + true_need(size) <= int(str(arguments[2]))
+    class Simulated(Apart):
+        def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+            if function is bench.measure:
+                need = Needs(8.0, 6.0 * 0.01 * 0.8, 0.0, 0.0)
+                return 100.0, [need(Shape.of(spec)) for spec in arguments[2]]
+            recipe, *_, limit = arguments
+            size = recipe.batch.seconds / recipe.batch.micro_batches_per_step
+            tried.append(size)
+            return 100.0 + true_need(size) <= limit
 
-    monkeypatch.setattr(search, "in_child", child)
+    monkeypatch.setattr(search, "Apart", Simulated)
     return tried
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from hocket.core.errors import CheckpointError, RunError, UsageError
+from hocket.core.held import Held
 from hocket.corpus.tokens import Tokens
 from hocket.model import store
 from hocket.training import averaging, checkpoint_store
@@ -55,7 +56,7 @@ def mean_weights(
     those of the first checkpoint. With ``ema`` of the moving averages where a checkpoint holds them. Raises
     :class:`CheckpointError` for a damaged checkpoint, and for one of another model.
     """
-    opened = []
+    opened: list[checkpoint_store.StoredTensors] = []
     for folder in checkpoints:
         checkpoint_store.verify(folder)
         stored = checkpoint_store.StoredTensors(folder)
@@ -80,6 +81,15 @@ def _weights(
     sources = {key if (key := averages.get(name, "")) in stored else MODEL + name: name for name in names}
     for source, value in stored.each(sources):
         yield sources[source], value
+
+
+def load_mean(checkpoints: Sequence[Path], held: Sequence[Held]) -> None:
+    """Give a rank its part of the mean of each tensor."""
+    of_name = {each.name: each for each in held}
+    with torch.no_grad():
+        for name, mean in mean_weights(checkpoints):
+            if name in of_name:
+                of_name[name].tensor.copy_(of_name[name].place.cut(mean))
 
 
 def average(runs: Sequence[Path], out: Path, *, last: int, ema: bool = False) -> Averaged:

@@ -32,7 +32,7 @@ from hocket.sync import SyncBase
 from hocket.training import checkpoint_store
 from hocket.training.averaging import Average
 from hocket.training.ceiling import Ceiling
-from hocket.training.checkpoint_average import mean_weights
+from hocket.training.checkpoint_average import load_mean
 from hocket.training.checkpointer import Checkpointer, collect
 from hocket.training.computing import Computed, Computing
 from hocket.training.folder import RunFolder
@@ -158,6 +158,7 @@ class Trainer:
             average=self.average,
             matrix_rate=round(self.ceiling.matrix_rate),
             seconds_by_rank=seconds_by_rank,
+            peak_mb=self.memory.peak_mb,
         )
 
     def _step(self, batch: GlobalBatch, loaded: Iterator[list[MicroBatch]], *, settle: bool) -> _Taken:
@@ -306,11 +307,7 @@ class Trainer:
         self.seat.world.barrier()  # the last one has its name when the leader has waited for it
         whole = checkpoint_store.whole_checkpoints(self.folder.checkpoints)[-number:]
         self.heartbeat.beat("averaging")
-        of_name = {each.name: each for each in self.replica.held}
-        with torch.no_grad():
-            for name, mean in mean_weights(whole):
-                if name in of_name:
-                    of_name[name].tensor.copy_(of_name[name].place.cut(mean))
+        load_mean(whole, self.replica.held)
         found = None
         if self.validation is not None:
             self.heartbeat.beat("validating")

@@ -1,19 +1,15 @@
-"""A worker as training has it, in a process of its own, computing micro-batches within a limit."""
+"""A worker as training has it, computing micro-batches within a limit; each in a process of its own."""
 
 from __future__ import annotations
 
 import math
-import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from hocket.comms.communicator import Alone
-from hocket.core.errors import RunError
 from hocket.core.layout import Layout
 from hocket.core.protocols import OutOfMemory, RankPart
 from hocket.core.work import GlobalBatch, MicroBatch, MicroBatchSpec
@@ -30,10 +26,11 @@ from hocket.training.averaging import make_average
 from hocket.training.optimiser import make_optimiser, set_learning_rate
 from hocket.training.recipe import TrainRecipe
 
-T = TypeVar("T")
 _BYTES = 4
 _FRAMES_PER_SECOND = 100
 _NO_LIMIT = 1 << 30
+_SHAPES_LOOKED_AT, _NO_GROWTH = 12, 1.01
+"""A worker is warm when so many more shapes have added no more than this."""
 _OTHERS_MB = 24
 """What a worker holds beside all that is counted here: lines to other workers, threads, events."""
 
@@ -87,11 +84,27 @@ class Bench:
         sync.attach(self.replica)
         sync.begin_step(GlobalBatch(0, 0, ()), settle=True)
         sync.step(optimiser, RankPart(()))
-        self._ahead = np.empty(reserve_mb(recipe, corpora, model) << 20, np.uint8)
+        self._ahead = np.full(reserve_mb(recipe, corpora, model) << 20, 1, np.uint8)  # pages that are there
         self._held = (sync, optimiser)
+        self.held = 0.0
+        """MiB that the worker holds beside a micro-batch, once it is warm."""
+
+    def warm(self, specs: Sequence[MicroBatchSpec]) -> None:
+        """Compute small micro-batches of many shapes, until libraries keep no more for another one.
+
+        oneDNN keeps kernels for each shape, some megabytes for a shape, until its cache is full.
+        """
+        limit = MemoryLimit(_NO_LIMIT)
+        before = limit.held_mb()
+        for number, spec in enumerate(specs, 1):
+            self.replica.forward_backward([self.load(spec)])
+            if number % _SHAPES_LOOKED_AT == 0:
+                now = limit.held_mb()
+                if now < _NO_GROWTH * before:
+                    break
+                before = now
         give_back_memory(self.device)
-        self.held = MemoryLimit(_NO_LIMIT).held_mb()
-        """MiB that the worker holds before it computes."""
+        self.held = limit.held_mb()
 
     def load(self, spec: MicroBatchSpec) -> MicroBatch:
         """The tensors of a micro-batch."""
@@ -107,16 +120,16 @@ class Bench:
                     self.replica.forward_backward([batch])
         except OutOfMemory:
             return False
-        return True
+        return limit.peak_mb <= limit_mb
 
     def need(self, spec: MicroBatchSpec) -> float:
-        """MiB that a limit must leave a micro-batch, in a process that computed nothing before."""
+        """MiB that a limit must leave a micro-batch beside :attr:`held`."""
         limit = MemoryLimit(_NO_LIMIT)
         batch = self.load(spec)
-        before = limit.held_mb()
+        give_back_memory(self.device)
         with limit.watching():
             self.replica.forward_backward([batch])
-        return max(limit.reach_mb, limit.peak_mb) - before
+        return max(limit.reach_mb, limit.peak_mb) - self.held
 
 
 def reserve_mb(recipe: TrainRecipe, corpora: CorpusMixture, model: torch.nn.Module) -> int:
@@ -130,31 +143,26 @@ def reserve_mb(recipe: TrainRecipe, corpora: CorpusMixture, model: torch.nn.Modu
     return math.ceil(min(features, recipe.loading.cache_mb) + ahead + checkpoint + _OTHERS_MB)
 
 
-def in_child(work: Callable[..., T], *arguments: Any) -> T | None:
-    """``work(*arguments)`` in a forked process, whose memory is then gone; None when it was ended.
+def measure(
+    recipe: TrainRecipe, warming: Sequence[MicroBatchSpec], specs: Sequence[MicroBatchSpec]
+) -> tuple[float, list[float]]:
+    """(MiB that a warm worker holds, MiB that it needs for each micro-batch), in a new process."""
+    bench = Bench(recipe)
+    bench.warm(warming)
+    return bench.held, [bench.need(spec) for spec in specs]
 
-    An error that is raised there is raised here as :class:`RunError`.
+
+def survives(
+    recipe: TrainRecipe,
+    warming: Sequence[MicroBatchSpec],
+    specs: Sequence[MicroBatchSpec],
+    limit_mb: int,
+) -> bool:
+    """Whether a worker computes all of these within a limit, in a new process.
+
+    Sizes that grow leave an allocator the most that it cannot use again; then all once more.
     """
-    context = multiprocessing.get_context("fork")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(there, work, arguments))
-    process.start()
-    there.close()
-    try:
-        error, value = here.recv()
-    except EOFError:
-        return None
-    finally:
-        process.join()
-        here.close()
-    if error is not None:
-        raise RunError(error)
-    answer: T = value
-    return answer
-
-
-def _child(line: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    try:
-        line.send((None, work(*arguments)))
-    except Exception as error:
-        line.send((f"{type(error).__name__}: {error}", None))
+    bench = Bench(recipe)
+    bench.warm(warming)
+    batches = [bench.load(spec) for spec in specs]
+    return bench.held < limit_mb and bench.fits([*batches, *reversed(batches), *batches], limit_mb)

@@ -14,10 +14,13 @@ from hocket.core.work import I64, MicroBatchSpec
 from hocket.corpus.audio import perturbed_samples
 from hocket.corpus.features import HOP
 from hocket.corpus.mixture import CorpusMixture
-from hocket.studies.fit_batch.bench import Bench, Shape, in_child
+from hocket.studies.fit_batch import bench
+from hocket.studies.fit_batch.apart import Apart
+from hocket.studies.fit_batch.bench import Shape
 from hocket.training.recipe import TrainRecipe
 
 _QUANTILES = (0.1, 0.5, 0.9, 1.0)
+_LENGTHS_WARMED, _TOGETHER_WARMED = 24, 4
 _FRAMES_MEASURED = 1500
 """Padded frames of a measured micro-batch, about: some tens of MiB of a small model."""
 
@@ -49,18 +52,33 @@ class Needs:
         return Needs(*(fitted / scale).tolist())
 
 
-def measure(recipe: TrainRecipe) -> tuple[Needs, float, list[tuple[Shape, float]]]:
-    """The model of a recipe, what a worker holds beside it (MiB), and what was measured; in this process."""
-    corpora = CorpusMixture.open(recipe.corpora, "train")
-    specs = samples(recipe, corpora)
-    bench = Bench(recipe)
-    found = []
-    for spec in specs:
-        need = in_child(bench.need, spec)
-        if need is None:
-            raise RunError(f"measuring {spec.num_utterances} utterances ended without an answer")
-        found.append((Shape.of(spec), need))
-    return Needs.fit([shape for shape, _ in found], [need for _, need in found]), bench.held, found
+def measure(
+    recipe: TrainRecipe, corpora: CorpusMixture, apart: Apart
+) -> tuple[Needs, float, list[tuple[Shape, float]]]:
+    """The model of a recipe, what a worker holds beside it (MiB), and what was measured.
+
+    The smallest come first: what was kept from one is then no more than the next one takes.
+    """
+    specs = sorted(samples(recipe, corpora), key=lambda spec: spec.num_utterances * spec.num_frames)
+    answer = apart.call(bench.measure, recipe, warming(recipe, corpora), specs)
+    if answer is None:
+        raise RunError("the process that measured micro-batches ended without an answer")
+    held, needs = answer
+    found = [(Shape.of(spec), need) for spec, need in zip(specs, needs, strict=True)]
+    return Needs.fit([shape for shape, _ in found], needs), held, found
+
+
+def warming(recipe: TrainRecipe, corpora: CorpusMixture) -> list[MicroBatchSpec]:
+    """Small micro-batches of many shapes: utterances of a corpus's shorter half, alone and some together."""
+    frames, tokens = lengths(corpora)
+    order = np.argsort(frames, kind="stable")
+    half = order[: max(1, len(order) // 2)]
+    rows = half[np.unique(np.linspace(0, len(half) - 1, _LENGTHS_WARMED).round().astype(np.int64))]
+    return [
+        spec_of(recipe, np.full(together, row), frames, tokens)
+        for together in range(1, _TOGETHER_WARMED + 1)
+        for row in rows
+    ]
 
 
 def samples(recipe: TrainRecipe, corpora: CorpusMixture) -> list[MicroBatchSpec]:
@@ -68,7 +86,7 @@ def samples(recipe: TrainRecipe, corpora: CorpusMixture) -> list[MicroBatchSpec]
 
     At each of some durations utterances with few tokens and with many, one alone and some together.
     """
-    frames, tokens = _lengths(corpora)
+    frames, tokens = lengths(corpora)
     order = np.argsort(frames, kind="stable")
     specs = []
     for quantile in _QUANTILES:
@@ -103,7 +121,7 @@ def worst(recipe: TrainRecipe, corpora: CorpusMixture, plan: BatchPlan, needs: N
     Of whole pools, which are random samples: enough for the corpus twice where it is small; and one of the
     corpus's longest utterance at the slowest speed, as many times as a micro-batch would hold of it.
     """
-    frames, tokens = _lengths(corpora)
+    frames, tokens = lengths(corpora)
     enough = 1 + int(50_000 / plan.utterances_per_step)
     num_steps = min(2 * plan.steps_of(1), max(plan.steps_per_pool, enough))
     batches = [plan.global_batch(step) for step in range(num_steps)]
@@ -125,7 +143,7 @@ def worst(recipe: TrainRecipe, corpora: CorpusMixture, plan: BatchPlan, needs: N
     return sorted(chosen.values(), key=lambda spec: needs(Shape.of(spec)))
 
 
-def _lengths(corpora: CorpusMixture) -> tuple[I64, I64]:
+def lengths(corpora: CorpusMixture) -> tuple[I64, I64]:
     """Feature frames and tokens of every row of all corpora."""
     samples = np.concatenate([np.asarray(member.index.num_samples) for member in corpora.members])
     tokens = np.concatenate([np.asarray(member.index.num_tokens) for member in corpora.members])

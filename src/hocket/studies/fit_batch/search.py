@@ -6,22 +6,25 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from hocket.batching.settings import BatchSettings, CostSettings
 from hocket.core import clock, files
 from hocket.core import recipe as recipes
 from hocket.core.errors import RunError, UsageError
 from hocket.core.work import MicroBatchSpec
+from hocket.corpus.audio import SAMPLE_RATE
+from hocket.corpus.features import HOP
 from hocket.corpus.mixture import CorpusMixture, common_tokens
 from hocket.model import workload
-from hocket.studies.fit_batch.bench import Bench, Shape, in_child
-from hocket.studies.fit_batch.needs import Needs, measure, worst
+from hocket.studies.fit_batch import bench
+from hocket.studies.fit_batch.apart import Apart
+from hocket.studies.fit_batch.bench import Shape
+from hocket.studies.fit_batch.needs import Needs, lengths, measure, warming, worst
 from hocket.sync import SyncBase
 from hocket.training.assembly import make_plan
+from hocket.training.launch import worker_environment
 from hocket.training.recipe import TrainRecipe
 
-T = TypeVar("T")
 _CLOSE = 1.06
 """What does not fit is at most so many times what does, where the settings allow sizes in between."""
 _MOST_TRIALS = 12
@@ -35,6 +38,8 @@ class Trial:
     micro_batches_per_step: int
     predicted_mb: float
     """Of the largest micro-batch, what the worker holds beside it included."""
+    num_utterances: int
+    """Of the one among those tried that has most."""
     fits: bool
 
     @property
@@ -106,14 +111,17 @@ def fit_batch(
         raise UsageError("which limit?", "Give --limit-mb: the MiB that a worker may hold.")
     began = clock.monotonic()
     say("measuring what micro-batches take")
-    needs, held, measured = _answered(in_child(measure, recipe))
-    if held >= limit:
-        raise RunError(
-            f"a worker holds {held:.0f} MiB before it computes, of {limit}",
-            "Raise the limit, lower loading.cache_mb, or take a smaller model.",
-        )
-    search = _Search(recipe, limit, held, needs, workers, grow, say)
-    best = search.run()
+    corpora = CorpusMixture.open(recipe.corpora, "train")
+    limited = recipe.model_copy(update={"memory": recipe.memory.model_copy(update={"limit_mb": limit})})
+    with Apart(worker_environment(limited)) as apart:
+        needs, held, measured = measure(recipe, corpora, apart)
+        if held >= limit:
+            raise RunError(
+                f"a worker holds {held:.0f} MiB before it computes, of {limit}",
+                "Raise the limit, lower loading.cache_mb, or take a smaller model.",
+            )
+        search = _Search(recipe, corpora, limit, held, needs, workers, grow, apart, say)
+        best = search.run()
     seconds, number = best.batch_seconds, best.micro_batches_per_step
     if write is not None:
         memory = recipe.memory.model_copy(update={"limit_mb": limit})
@@ -136,21 +144,21 @@ def fit_batch(
 
 
 class _Search:
-    """Looks at plans of batches in processes of their own: what this one holds, all that it forks hold."""
-
     def __init__(
         self,
         recipe: TrainRecipe,
+        corpora: CorpusMixture,
         limit: int,
         held: float,
         needs: Needs,
         workers: int,
         grow: bool,
+        apart: Apart,
         say: Callable[[str], None],
     ) -> None:
-        self._recipe, self._limit, self._held, self._needs = recipe, limit, held, needs
-        self._workers, self._grow, self._say = workers, grow, say
-        self._corpora = CorpusMixture.open(recipe.corpora, "train")
+        self._recipe, self._corpora, self._limit, self._held = recipe, corpora, limit, held
+        self._needs, self._workers, self._grow, self._apart, self._say = needs, workers, grow, apart, say
+        self._warming = warming(recipe, corpora)
         tokens = common_tokens(recipe.corpora)
         config = recipe.model.with_tokens(tokens.vocab_size, recipe.features.num_mel_bins)
         wanted = recipe.batch.cost
@@ -163,20 +171,21 @@ class _Search:
 
     def largest(self, trial: Trial) -> Shape:
         """The micro-batch of a size that takes most."""
-        specs = _answered(in_child(self.worst, trial.batch_seconds, trial.micro_batches_per_step))
-        return Shape.of(specs[-1])
+        return Shape.of(self._worst(trial.batch_seconds, trial.micro_batches_per_step)[-1])
 
     def run(self) -> Trial:
         """The largest size that fits; sizes are tried from where the prediction is at the limit."""
         fits: Trial | None = None
         fails: Trial | None = None
-        at: tuple[float, int] | None = self._at(_answered(in_child(self.predicted_size)))
+        at: tuple[float, int] | None = self._at(self._predicted_size())
         while at is not None and len(self.trials) < _MOST_TRIALS:
             trial = self._try(*at)
             if trial.fits:
                 fits = trial
             else:
                 fails = trial
+                if trial.num_utterances == 1:
+                    break  # there is no smaller one
             if fits is not None and fails is not None:
                 at = self._between(fits, fails)
             elif fits is not None:
@@ -185,7 +194,8 @@ class _Search:
                 at = self._at(trial.size / 1.2 ** len(self.trials))  # each time by more
         if fits is None:
             raise RunError(
-                f"nothing fits {self._limit} MiB: micro-batches of {self.trials[-1].size:.3g} s do not",
+                f"nothing fits {self._limit} MiB: micro-batches of {self.trials[-1].size:.3g} s, of "
+                f"{self.trials[-1].num_utterances} utterances at most, do not",
                 "Raise the limit, or take a smaller model.",
             )
         return fits
@@ -216,9 +226,10 @@ class _Search:
         number = math.ceil(batch.seconds / size / self._workers - 1e-9) * self._workers
         return batch.seconds, max(self._workers, number)
 
-    def predicted_size(self) -> float:
-        """Seconds of micro-batches whose largest is predicted to fill the limit."""
-        low, high = 0.25, 4.0
+    def _predicted_size(self) -> float:
+        """Seconds of micro-batches whose largest is predicted to fill the limit; at least an utterance's."""
+        low = float(lengths(self._corpora)[0].mean()) * HOP / SAMPLE_RATE
+        high = 4 * low
         while self._predict(*self._at(high)) < self._limit and high < self._recipe.batch.seconds * 64:
             low, high = high, 2 * high
         for _ in range(12):
@@ -227,34 +238,21 @@ class _Search:
         return low
 
     def _predict(self, seconds: float, number: int) -> float:
-        return self._held + max(self._needs(Shape.of(spec)) for spec in self.worst(seconds, number))
+        return self._held + max(self._needs(Shape.of(spec)) for spec in self._worst(seconds, number))
 
-    def worst(self, seconds: float, number: int) -> list[MicroBatchSpec]:
+    def _worst(self, seconds: float, number: int) -> list[MicroBatchSpec]:
         """The micro-batches of a size that take most, the largest last."""
         recipe = self._recipe.model_copy(update={"batch": self.settings(seconds, number)})
         plan = make_plan(recipe, self._corpora, self._cost)
         return worst(recipe, self._corpora, plan, self._needs)
 
     def _try(self, seconds: float, number: int) -> Trial:
-        specs = _answered(in_child(self.worst, seconds, number))
+        specs = self._worst(seconds, number)
         predicted = self._held + self._needs(Shape.of(specs[-1]))
         recipe = self._recipe.model_copy(update={"batch": self.settings(seconds, number)})
-        fits = in_child(_survives, recipe, specs, self._limit) is True
-        self.trials.append(Trial(seconds, number, predicted, fits))
+        fits = self._apart.call(bench.survives, recipe, self._warming, specs, self._limit) is True
+        self.trials.append(Trial(seconds, number, predicted, max(s.num_utterances for s in specs), fits))
         told = "fits" if fits else "does not fit"
         trial = self.trials[-1]
         self._say(f"micro-batches of {trial.size:.3g} s: {predicted:.0f} MiB predicted: {told}")
         return trial
-
-
-def _answered(value: T | None) -> T:
-    if value is None:
-        raise RunError("a process that looked at batches ended without an answer")
-    return value
-
-
-def _survives(recipe: TrainRecipe, specs: list[MicroBatchSpec], limit_mb: int) -> bool:
-    """Sizes that grow leave an allocator the most that it cannot use again; then all once more."""
-    bench = Bench(recipe)
-    batches = [bench.load(spec) for spec in specs]
-    return bench.held < limit_mb and bench.fits([*batches, *reversed(batches), *batches], limit_mb)
