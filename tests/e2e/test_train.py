@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from commands import STEPS, Hocket, Trained, environment
 
+from hocket.hardware import libraries
+
 
 def test_a_run_leaves_what_it_promises(trained: Trained) -> None:
     names = {path.name for path in trained.folder.iterdir()}
@@ -41,6 +43,11 @@ def test_the_answer_is_the_summary(trained: Trained) -> None:
     assert {name: answer[name] for name in summary} == summary
     assert (summary["steps"], summary["workers"]) == (STEPS, 2)
     assert "training on 2 workers" in trained.done.err
+
+
+def test_workers_have_the_fastest_allocator_of_the_machine(hocket: Hocket, trained: Trained) -> None:
+    told = hocket("info", trained.folder, "--json").answer()
+    assert told["allocator"] == next(iter(libraries.available()), "system")
 
 
 def test_a_second_run_in_the_folder_is_refused(hocket: Hocket, recipe: Path, trained: Trained) -> None:
