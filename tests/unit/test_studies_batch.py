@@ -117,6 +117,7 @@ def test_runs_have_the_same_audio_and_rates_by_rule(write_recipe: Callable[..., 
         factor = cell.times**0.5 if cell.rule == "sqrt" else 1.0
         assert rates.record()["largest_lr"] == pytest.approx(1e-3 * factor)
     assert len({cell.folder for cell in grid.cells}) == len(grid.cells)
+    assert len({cell.recipe.batch.probe_every for cell in grid.cells}) == 1
     with pytest.raises(UsageError, match="less than two"):
         expand(write_recipe(steps=5), study)
 

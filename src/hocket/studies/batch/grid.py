@@ -18,7 +18,7 @@ from hocket.training.recipe import LrRule, TrainRecipe
 
 TEST_SPLITS = ("test", "dev")
 PROBES = 90
-"""Probe steps of a run, about: so that its first 15 % have a dozen."""
+"""Probe steps of a run of the recipe's size, about: so that its first 15 % have a dozen."""
 
 ALIKE = (
     "numerics.exact=false",
@@ -130,7 +130,7 @@ def _cell(base: TrainRecipe, times: int, rule: LrRule, seed: int, corpus: str) -
             "seconds": base.batch.seconds * times,
             "micro_batches_per_step": base.batch.micro_batches_per_step * times,
             "pool_steps": max(1, base.batch.pool_steps // times),  # so that pools stay as they are
-            "probe_every": max(2, round(steps / PROBES)),
+            "probe_every": max(2, round(base.steps / PROBES)),  # the same part of all sizes' audio
         },
         "optimiser": optimiser,
     }
