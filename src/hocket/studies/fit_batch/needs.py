@@ -21,7 +21,8 @@ from hocket.training.recipe import TrainRecipe
 
 _QUANTILES = (0.1, 0.5, 0.9, 1.0)
 _LENGTHS_WARMED, _TOGETHER_WARMED = 24, 4
-_FRAMES_MEASURED = 1500
+_LITTLE_MB = 16.0
+_FRAMES_MEASURED = 3000
 """Padded frames of a measured micro-batch, about: some tens of MiB of a small model."""
 
 
@@ -42,13 +43,17 @@ class Needs:
 
     @staticmethod
     def fit(shapes: Sequence[Shape], measured: Sequence[float]) -> Needs:
-        """By non-negative least squares on relative errors."""
+        """By non-negative least squares on relative errors, of little needs on absolute ones.
+
+        What is little may find its place in memory that was kept, and then seems to need nothing.
+        """
         rows = [
             [1.0, *(s.num_utterances * s.num_frames * each for each in (1.0, s.num_frames, s.num_tokens))]
             for s in shapes
         ]
-        scale = np.max(rows, axis=0)
-        fitted, _ = nnls(np.asarray(rows) / scale / np.asarray(measured)[:, None], np.ones(len(rows)))
+        scale, needs = np.max(rows, axis=0), np.asarray(measured)
+        weights = 1 / np.maximum(needs, _LITTLE_MB)
+        fitted, _ = nnls(np.asarray(rows) / scale * weights[:, None], np.maximum(needs, 0.0) * weights)
         return Needs(*(fitted / scale).tolist())
 
 
