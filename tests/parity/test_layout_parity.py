@@ -1,5 +1,7 @@
 """The same training however a replica is split: float64, dropout on, clipped, slots without work."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -54,14 +56,22 @@ def four() -> dict[str, list[Course]]:
     return {str(layout): [found[number] for found in ranks] for number, layout in enumerate(of_four())}
 
 
-@pytest.mark.parametrize("layout", map(str, of_four()))
+@pytest.mark.parametrize("layout", [str(layout) for layout in of_four()])
 def test_every_layout_of_four_processes(layout: str, four: dict[str, list[Course]], alone: Course) -> None:
     compare(four[layout], alone)
 
 
-def test_exact_sums_over_shards_are_those_of_one_process() -> None:
-    how = {"exact": True, "dtype": torch.float32}
-    alone = course(Layout(), **how)  # type: ignore[arg-type]
-    for layout in (Layout(dp_shard=2), Layout(dp_replicate=2), Layout(pp=2, schedule="interleaved")):
-        ranks = run_processes(2, courses, [(layout, how)])
-        compare([found[0] for found in ranks], alone, tolerance=0.0)
+EXACT = {
+    2: (Layout(dp_shard=2), Layout(dp_replicate=2), Layout(pp=2, schedule="interleaved")),
+    4: (Layout(pp=2, dp_shard=2), Layout(pp=2, dp_replicate=2), Layout(dp_replicate=2, dp_shard=2)),
+}
+
+
+@pytest.mark.parametrize("num_ranks", EXACT)
+def test_exact_sums_over_shards_are_those_of_one_process(num_ranks: int) -> None:
+    how: dict[str, Any] = {"exact": True, "dtype": torch.float32}
+    alone = course(Layout(), **how)
+    ranks = run_processes(num_ranks, courses, [(layout, how) for layout in EXACT[num_ranks]])
+    for number in range(len(EXACT[num_ranks])):
+        compare([found[number] for found in ranks], alone, tolerance=0.0)
+

@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {
     "checkpoint": {"every_steps": 10},
     "ema": {"decay": 0.9},
 }
-STEPS = (20, 23, 26)
+STEPS = (20, 23, 26, 29)
 """Steps after which the layout changes, and the last one."""
 
 
@@ -47,8 +47,9 @@ def test_a_run_goes_on_under_other_layouts(write_recipe: Callable[..., Path], tm
     reference = train(recipe, alone, workers=1)
     done = train(recipe, moved, workers=4, options=("--layout", "tp=2", "--set", f"steps={STEPS[0]}"))
     assert done["layout"] == "dp_replicate=2,tp=2"
-    options = ("--resume", "--layout", "dp_shard=2", "--set", f"steps={STEPS[1]}")
-    assert train(recipe, moved, workers=2, options=options)["layout"] == "dp_shard=2"
+    for layout, last in (("pp=2", STEPS[1]), ("dp_shard=2", STEPS[2])):
+        options = ("--resume", "--layout", layout, "--set", f"steps={last}")
+        assert train(recipe, moved, workers=2, options=options)["layout"] == layout
     done = train(recipe, moved, workers=1, options=("--resume",))
     expected, found = steps(alone), steps(moved)
     assert [each[2] for each in found] == [each[2] for each in expected], "the order of the data"
