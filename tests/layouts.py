@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, get_args
@@ -23,6 +23,7 @@ from hocket.parallel import apply
 from hocket.parallel.check import check
 from hocket.sync.all_reduce import AllReduce
 from hocket.sync.exact import ExactAllReduce
+from hocket.training.probing import Probe
 
 CPU = torch.device("cpu")
 SIZES = ((67, 41, 9), (75, 30), (59, 59, 23))
@@ -31,6 +32,8 @@ has none in its last slot; odd; and one that ends within the first eighth."""
 NUM_STEPS = 3
 MAX_GRAD_NORM = 0.5
 """Far below the norms of these steps: all of them are clipped."""
+PROBE_STEP = 1
+"""At it micro-batches are looked at one by one, but for exact sums."""
 
 CONFIG: dict[str, Any] = {
     "preset": "tiny",
@@ -59,6 +62,11 @@ class Course:
     best: list[list[int]] = field(default_factory=list)
     """The likeliest tokens of a validation micro-batch, where this rank's group had it."""
     eval_losses: list[float] = field(default_factory=list)
+    layout: Layout = field(default_factory=Layout)
+    looked: tuple[int, float, float] | None = None
+    """What a probe step saw."""
+    units: list[tuple[int, torch.Tensor]] = field(default_factory=list)
+    """Tokens and gradient of each micro-batch of that step, in one process."""
 
 
 def course(
@@ -77,22 +85,31 @@ def course(
     strategy.attach(replica)
     optimiser = torch.optim.SGD([each.tensor for each in replica.held if each.trained], lr=0.1, fused=True)
     place = mesh.group if mesh else (0, 0)
-    found = Course()
+    found = Course(layout=layout)
     for step in range(NUM_STEPS):
         loaded = [micro_batch(step, number, dtype) for number in range(len(SIZES))]
         batch = GlobalBatch(0, step, tuple(_spec(number, each) for number, each in enumerate(loaded)))
         dealt = deal([spec.cost for spec in batch.micro_batches], layout.dp_replicate, layout.dp_shard)
         mine = [empty(dtype) if position is None else loaded[position] for position in dealt.of(*place)]
         strategy.begin_step(batch, settle=False)
-        results = replica.forward_backward(
-            mine,
-            on_bucket=None if strategy.per_micro_batch else strategy.on_grad_ready,
-            on_micro_batch=strategy.on_micro_batch if strategy.per_micro_batch else None,
-        )
+        probe = Probe(replica, mine) if step == PROBE_STEP and not exact else None
+        if probe is not None:
+            results = replica.forward_backward(mine, on_micro_batch=_look(replica, mine, probe, found))
+            probe.fill()
+            for bucket in replica.buckets:
+                strategy.on_grad_ready(bucket)
+        else:
+            results = replica.forward_backward(
+                mine,
+                on_bucket=None if strategy.per_micro_batch else strategy.on_grad_ready,
+                on_micro_batch=strategy.on_micro_batch if strategy.per_micro_batch else None,
+            )
         report = strategy.step(
             optimiser, RankPart(results, utterances=sum(len(m.ids) for m in mine))
         ).result()
         assert report.utterances == sum(len(sizes) for sizes in SIZES)
+        if probe is not None:
+            found.looked = probe.send(ranks).result()
         found.losses.append(report.loss_sum)
         found.norms.append(report.grad_norm)
         found.gradients.append(list(_gradients(replica)))
@@ -103,6 +120,30 @@ def course(
     ]
     _evaluate(replica, place[1], found, dtype)
     return found
+
+
+def _look(replica: Replica, mine: Sequence[MicroBatch], probe: Probe, found: Course) -> Callable[[int], None]:
+    def look(position: int) -> None:
+        probe.add_up(position)
+        if found.layout.world_size == 1:
+            flat = torch.cat([bucket.flat.double() for bucket in replica.buckets])
+            found.units.append((int(mine[position].token_lens_B.sum()), flat))
+
+    return look
+
+
+def expected_look(layout: Layout, units: Sequence[tuple[int, torch.Tensor]]) -> tuple[int, float, float]:
+    """Samples, their tokens and their squared norms over tokens: groups of a replica add theirs up."""
+    dealt = deal([1.0 + number for number in range(len(units))], layout.dp_replicate, layout.dp_shard)
+    num, weights, squares = 0, 0, 0.0
+    for replica in range(layout.dp_replicate):
+        for slot in zip(*(dealt.of(replica, group) for group in range(layout.dp_shard)), strict=True):
+            tokens = sum(units[position][0] for position in slot if position is not None)
+            if tokens:
+                total = sum(units[position][1] for position in slot if position is not None)
+                num, weights = num + 1, weights + tokens
+                squares += float(torch.as_tensor(total).square().sum()) / tokens
+    return num, weights, squares
 
 
 def courses(given: Sequence[tuple[Layout, dict[str, Any]]]) -> list[Course]:
@@ -133,6 +174,8 @@ def compare(ranks: Sequence[Course], alone: Course, tolerance: float = 1e-9) -> 
     for found in ranks:
         for ours, theirs in ((found.losses, alone.losses), (found.norms, alone.norms)):
             assert np.allclose(ours, theirs, rtol=tolerance, atol=0.0), (ours, theirs)
+        if found.looked is not None:
+            assert np.allclose(found.looked, expected_look(found.layout, alone.units), rtol=4 * tolerance)
     for step, expected in enumerate(alone.gradients):
         _covers([found.gradients[step] for found in ranks], expected, tolerance)
     _covers([found.weights for found in ranks], alone.weights, tolerance)

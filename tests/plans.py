@@ -49,7 +49,7 @@ def columns(count: int, seed: int = 0, block_size: int = 16, mean_seconds: float
 
 
 def make_plan(utterances: Columns, seed: int = 0, **changes: object) -> BatchPlan:
-    given = {"seconds": 120.0, "micro_batches_per_step": 4, "pool_steps": 8, **changes}
+    given = {"seconds": 120.0, "micro_batches_per_step": 4, "pool_steps": 8, "probe_every": 0, **changes}
     return BatchPlan(
         utterances, BatchSettings.model_validate(given), COST, seed=seed, speed_percents=(90, 100, 110)
     )

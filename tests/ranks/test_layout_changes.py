@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from hocket.core import events
 from hocket.model import store
+from hocket.training import checkpoint_store
 from jobs import train
 
 MODEL = {
@@ -73,3 +75,15 @@ def test_a_split_run_leaves_a_whole_model_the_average_of_its_weights(
     assert start["layout"] == "dp_shard=2,tp=2,recompute=all"
     whole = json.loads((tmp_path / "whole" / "events.jsonl").read_text().splitlines()[0])
     assert start["num_parameters"] == whole["num_parameters"]
+
+
+def test_the_mean_of_checkpoints_of_a_split_run(write_recipe: Callable[..., Path], tmp_path: Path) -> None:
+    changes = {"checkpoint": {"every_steps": 2, "keep_last": 2, "average": 2}, "ema": {"decay": 0.0}}
+    recipe, run = write_recipe(steps=4, layout="tp=2", **{**SETTINGS, **changes}), tmp_path / "run"
+    done = train(recipe, run, workers=2)
+    averaged = next(each for each in events.read(run / "events.jsonl") if each["event"] == "average")
+    assert (averaged["steps"], done["dev_loss"]) == ([2, 4], pytest.approx(averaged["loss"]))
+    stored = [checkpoint_store.StoredTensors(path) for path in sorted((run / "checkpoints").glob("step-*"))]
+    for name, value in store.load(run / "model").state_dict().items():
+        expected = sum(each[f"model.{name}"].double() for each in stored) / 2
+        assert torch.allclose(value.double(), torch.as_tensor(expected), atol=1e-7), name

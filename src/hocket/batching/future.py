@@ -7,6 +7,7 @@ alone, so all utterances of the blocks it touches are needed within its steps, o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from threading import Lock
 
 import numpy as np
@@ -38,10 +39,12 @@ class Future:
 
         One such iterator at a time, advanced by one thread at a time.
         """
-        first = step - self._plan.position(step)[1] % self._plan.steps_per_pool
-        for begin in range(first, self.num_steps, self._plan.steps_per_pool):
+        for pool in count(self._plan.pool_of(step)):
+            begin = int(self._plan.first_steps(np.array([float(pool)]))[0])
+            if begin >= self.num_steps:
+                return
             for corpus, (part, stream) in enumerate(zip(self._plan.parts, self._ahead, strict=True)):
-                here, last = self._pool(part, begin)
+                here, last = self._extent(part, pool)
                 while here < last:
                     number, start = divmod(here, stream.count)
                     stop = min(stream.count, start + last - here)
@@ -57,7 +60,8 @@ class Future:
         Of a block of the pool at hand, that of ``step``, it is ``step`` or earlier.
         """
         part, stream = self._plan.parts[corpus], self._streams[corpus]
-        here, _ = self._pool(part, step)
+        pool = self._plan.pool_of(step)
+        here, _ = self._extent(part, pool)
         number, within = divmod(here, stream.count)
         with self._lock:
             now, then = stream.order(number), stream.order(number + 1)
@@ -65,14 +69,13 @@ class Future:
         later, _ = then.extents(blocks)
         place = np.where(end > within, np.maximum(begin, within), later + stream.count) - within
         pools = np.floor(place / (part.weight * stream.count / self._plan.num_pools))
-        size = self._plan.steps_per_pool
-        steps = step - self._plan.position(step)[1] % size + pools * size
+        steps = self._plan.first_steps(pool + pools)
         return np.where(steps < self.num_steps, steps, np.inf)
 
-    def _pool(self, part: Part, step: int) -> tuple[int, int]:
-        """Positions in the corpus's passes at which the pool of ``step`` begins and ends."""
-        epoch, within = self._plan.position(step)
-        pool, num = within // self._plan.steps_per_pool, self._plan.num_pools
+    def _extent(self, part: Part, pool: int) -> tuple[int, int]:
+        """Positions in the corpus's passes at which a pool begins and ends."""
+        num = self._plan.num_pools
+        epoch, within = divmod(pool, num)
         begin = part.begin(epoch)
-        count = part.begin(epoch + 1) - begin
-        return begin + count * pool // num, begin + count * (pool + 1) // num
+        size = part.begin(epoch + 1) - begin
+        return begin + size * within // num, begin + size * (within + 1) // num

@@ -38,6 +38,15 @@ class Pool:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def part(self, positions: I64) -> Pool:
+        """A pool of these utterances alone."""
+        return Pool(
+            self.num_frames[positions],
+            self.num_tokens[positions],
+            self.keys[positions],
+            self.speakers[positions],
+        )
+
     def costs(self, parts: list[I64], cost: CostModel) -> npt.NDArray[np.float64]:
         """Predicted seconds of micro-batches of these positions, as padded."""
         longest = [self.num_frames[part].max(initial=0) for part in parts]

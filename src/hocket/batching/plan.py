@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from hocket.batching import probe
 from hocket.batching.mixture import Mixture, Part
 from hocket.batching.order import Utterances
-from hocket.batching.partition import PARTITIONS, Pool
+from hocket.batching.partition import PARTITIONS, Pool, Steps
+from hocket.batching.phases import F64, Phases
 from hocket.batching.settings import BatchSettings
 from hocket.core.cost import CostModel
 from hocket.core.errors import CorpusError
@@ -62,6 +64,7 @@ class BatchPlan:
         wanted = max(1, round(seconds / settings.seconds))
         self.num_pools = max(1, wanted // settings.pool_steps)
         self.steps_per_pool = round(wanted / self.num_pools)
+        self._phases = Phases(self.num_pools, self.steps_per_pool, settings.growth)
         self._pools: OrderedDict[tuple[int, int], list[list[MicroBatchSpec]]] = OrderedDict()
 
     @property
@@ -71,18 +74,47 @@ class BatchPlan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps of every epoch."""
+        """Optimiser steps of an epoch, before ``batch.growth`` makes them fewer."""
         return self.num_pools * self.steps_per_pool
+
+    @property
+    def utterances_per_step(self) -> float:
+        """Utterances of a step in the mean, before ``batch.growth`` makes them more."""
+        return (
+            sum(part.weight * len(part.utterances.key) for part in self._mixture.parts) / self.steps_per_epoch
+        )
+
+    def steps_of(self, epochs: float) -> int:
+        """Optimiser steps of the run's first ``epochs`` epochs, at least one."""
+        return self._phases.steps_of(epochs)
+
+    def times(self, step: int) -> int:
+        """How many times as large the run's optimiser step ``step`` is as the first."""
+        return self._phases.at(step).times
 
     def position(self, step: int) -> tuple[int, int]:
         """(epoch, step in the epoch) of the run's optimiser step ``step``, both from 0."""
-        return divmod(step, self.steps_per_epoch)
+        epoch = self._phases.place(step)[0] // self.num_pools
+        return epoch, step - self._phases.first_step(epoch * self.num_pools)
+
+    def pool_of(self, step: int) -> int:
+        """The pool, counted through all epochs, that the run's optimiser step ``step`` is cut from."""
+        return self._phases.place(step)[0]
+
+    def first_steps(self, pools: F64) -> F64:
+        """The first step of each of ``pools``, counted through all epochs."""
+        return self._phases.first_steps(pools)
+
+    def is_probe(self, step: int) -> bool:
+        """True when step ``step`` of the run is cut at random: see :mod:`hocket.batching.probe`."""
+        every = self._settings.probe_every
+        return every > 0 and (step + 1) % every == 0
 
     def global_batch(self, step: int) -> GlobalBatch:
         """The micro-batches of the run's optimiser step ``step``, the same for every caller."""
-        epoch, within = self.position(step)
-        pool, place = divmod(within, self.steps_per_pool)
-        return GlobalBatch(epoch, step, tuple(self._pool(epoch, pool)[place]))
+        number, place = self._phases.place(step)
+        epoch, pool = divmod(number, self.num_pools)
+        return GlobalBatch(epoch, step, tuple(self._pool(epoch, pool)[place]), self.is_probe(step))
 
     def digest(self, batch: GlobalBatch) -> int:
         """:func:`~hocket.core.protocols.utterance_digest` of all utterances of ``batch``."""
@@ -129,13 +161,7 @@ class BatchPlan:
         frames, tokens = self._frames(draw.num_samples, speed), draw.num_tokens
         multiple = self._settings.frame_multiple
         cut = Pool(-(-frames // multiple) * multiple, tokens, draw.keys, draw.speakers)
-        steps = PARTITIONS[self._settings.partition](
-            cut,
-            self.steps_per_pool,
-            self._settings.micro_batches_per_step,
-            self._cost,
-            key("cut", self.seed, epoch, pool),
-        )
+        steps = self._in_steps(cut, epoch * self.num_pools + pool, key("cut", self.seed, epoch, pool))
         return [
             [
                 MicroBatchSpec(
@@ -155,6 +181,25 @@ class BatchPlan:
             ]
             for parts in steps
         ]
+
+    def _in_steps(self, cut: Pool, number: int, salt: int) -> Steps:
+        """Pool ``number`` of the run in its steps: those that are probes are drawn first."""
+        phase, first = self._phases.of_pool(number), self._phases.first_step(number)
+        num_steps, per_step = phase.steps_per_pool, phase.times * self._settings.micro_batches_per_step
+        partition = PARTITIONS[self._settings.partition]
+        probes = [place for place in range(num_steps) if self.is_probe(first + place)]
+        if not probes:
+            return partition(cut, num_steps, per_step, self._cost, salt)
+        drawn, rest = probe.draw(cut, len(probes), num_steps, salt)
+        others: Steps = []
+        if len(probes) < num_steps:
+            dealt = partition(cut.part(rest), num_steps - len(probes), per_step, self._cost, salt)
+            others = [[rest[part] for part in step] for step in dealt]
+        padded = [len(part) * int(cut.num_frames[part].max(initial=0)) for step in others for part in step]
+        for place, positions in zip(probes, drawn, strict=True):
+            largest = max(padded, default=float("inf"))
+            others.insert(place, probe.split(cut, positions, per_step, largest, self._cost))
+        return others
 
     def _frames(self, num_samples: I64, speed: I64) -> I64:
         """Feature frames of utterances at their speeds."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from hocket.batching.partition import PartitionName
+from hocket.batching.phases import Growth
 from hocket.core.cost import CostModel
 from hocket.core.recipe import Section
 
@@ -50,3 +52,17 @@ class BatchSettings(Section):
     cost: CostSettings | Literal["model", "measured"] = "model"
     """``model``: from the operations of the model, the same everywhere. ``measured``: fitted on
     this machine when the run first starts, and written into its resolved recipe."""
+
+    probe_every: int = Field(default=0, ge=0)
+    """Every so many steps one is cut at random, to measure the noise of gradients: see
+    :mod:`hocket.batching.probe`; 0: none. The same under every strategy, whether it can measure or not."""
+
+    growth: tuple[Growth, ...] = ()
+    """From when on steps are larger, each ``{epoch, times}``: see :mod:`hocket.batching.phases`."""
+
+    @field_validator("growth")
+    @classmethod
+    def _epochs_rise(cls, given: tuple[Growth, ...]) -> tuple[Growth, ...]:
+        if any(before.epoch >= after.epoch for before, after in pairwise(given)):
+            raise ValueError("epochs must rise from one phase to the next")
+        return given

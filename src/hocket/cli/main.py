@@ -9,7 +9,22 @@ import typer
 from typer.core import TyperGroup
 
 from hocket import __version__
-from hocket.cli import bench, compare, demo, export, info, lm, prepare, recognize, scale, score, train
+from hocket.cli import (
+    average,
+    bench,
+    compare,
+    demo,
+    export,
+    fit_batch,
+    info,
+    lm,
+    prepare,
+    recognize,
+    scale,
+    score,
+    study,
+    train,
+)
 from hocket.core.errors import HocketError
 
 
@@ -61,4 +76,7 @@ app.command("export")(export.export)
 app.command("scale")(scale.scale)
 app.add_typer(bench.app, name="bench")
 app.command("demo")(demo.demo)
+app.add_typer(study.app, name="study")
+app.command("fit-batch")(fit_batch.fit_batch)
+app.command("average")(average.average)
 app.command("info")(info.info)

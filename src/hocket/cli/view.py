@@ -21,6 +21,7 @@ class TrainingView:
         self._total: int | None = None
         self._recent: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
         self._losses: deque[float] = deque(maxlen=_WINDOW)
+        self._noise = ""
 
     def show(self, event: Event) -> None:
         """Show one event; kinds that a watcher need not know pass silently."""
@@ -35,11 +36,19 @@ class TrainingView:
             self._step(event)
         elif kind == "validation":
             self._validation(event)
+        elif kind == "noise_scale":
+            if event["noise_seconds"] is not None:
+                self._noise = f"  noise scale {number(event['noise_seconds'])} s"
+        elif kind == "average" and event.get("wer") is not None:
+            steps = ", ".join(f"{step:,}" for step in event["steps"])
+            self._progress.say(f"mean of the weights after steps {steps}: WER {percent(float(event['wer']))}")
         elif kind == "early_stop":
             self._progress.say(f"step {int(event['step']):,}: stopping early: {why_early(event)}")
         elif kind == "checkpoint_failed":
             reason = str(event.get("reason", "")).strip().rpartition("\n")[2]
             self._progress.say(f"step {event['step']}: the checkpoint could not be written: {reason}")
+        elif kind == "out_of_memory":
+            self._out_of_memory(event)
         elif kind == "worker_lost":
             left = workers(int(event["workers_left"]))
             self._progress.say(f"{event['reason']}; {left} left, what it held is leased again")
@@ -75,7 +84,16 @@ class TrainingView:
         if elapsed > 0:
             frames = sum(count for _, count in list(self._recent)[1:])
             notes.append(f"{number(frames * SECONDS_PER_FRAME / elapsed)} s of speech/s")
-        self._progress.update("training", int(event["step"]) + 1, self._total, "  ".join(notes))
+        self._progress.update("training", int(event["step"]) + 1, self._total, "  ".join(notes) + self._noise)
+
+    def _out_of_memory(self, event: Event) -> None:
+        for each in event["micro_batches"]:
+            self._progress.say(
+                f"step {event['step']}: rank {each['rank']} has too little memory for {each['utterances']} "
+                f"utterances of {each['frames'] * SECONDS_PER_FRAME:g} s: the step is taken again in pieces"
+            )
+        if event.get("before_training"):
+            self._progress.say("the largest micro-batches do not fit the memory: they are computed in pieces")
 
     def _validation(self, event: Event) -> None:
         parts = [f"step {int(event['step']):,}: development part:"]

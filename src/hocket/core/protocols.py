@@ -46,6 +46,17 @@ class GradBucket:
             start += size
 
 
+class OutOfMemory(Exception):
+    """A replica could not compute a micro-batch for want of memory; its gradients are incomplete.
+
+    ``position`` is that of the micro-batch in what the replica was given.
+    """
+
+    def __init__(self, position: int, reason: str) -> None:
+        super().__init__(reason)
+        self.position = position
+
+
 @dataclass(frozen=True)
 class MicroBatchResult:
     """What came out of one micro-batch: the *sum* of its utterances' losses, in nats."""
@@ -113,7 +124,12 @@ class Replica(Protocol):
 
         ``on_micro_batch`` asks for gradients one micro-batch at a time: it is called after each
         backward pass with the position in ``micro_batches``, while the buckets hold that one's
-        gradient alone; they are cleared before the next.
+        gradient alone, where ranks of several groups add theirs up that of one of each group; they are
+        cleared before the next. ``on_bucket`` is then called at the end.
+
+        Raises :class:`OutOfMemory`; some buckets may have been handed out by then, with gradients that
+        count no more. Where the replica is this rank alone the next call begins anew; where it is split
+        there is none, since others wait in the midst of the pass.
         """
         ...
 
@@ -165,6 +181,8 @@ class StepReport:
     """Seconds this rank spent agreeing: waiting for others, and communicating."""
     bytes_sent: int = 0
     """Bytes that this rank put on the wire for this step."""
+    out_of_memory: int = 0
+    """Ranks that had too little memory for it: the step was skipped by all, to be taken again."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +194,8 @@ class RankPart:
     num_dropped: int = 0
     utterances: int = 0
     stop: bool = False
+    out_of_memory: bool = False
+    """The gradients are incomplete: the step must be skipped by all."""
 
 
 def utterance_digest(keys: Sequence[int]) -> int:

@@ -52,6 +52,8 @@ class GlobalBatch:
     step: int
     """Optimiser step of the run, from 0."""
     micro_batches: tuple[MicroBatchSpec, ...]
+    probe: bool = False
+    """Its micro-batches are random samples of the corpus: the noise of gradients is measured."""
 
     @property
     def num_utterances(self) -> int:
@@ -92,11 +94,38 @@ class MicroBatch:
     """(id, reason) of utterances that could not be read."""
     keys: tuple[int, ...] = ()
     """Of the utterances in it: what randomness is keyed by."""
+    rows_R: torch.Tensor | None = None
+    """Of a piece: which rows of the whole micro-batch's features these are; None of a whole one."""
+
+    def pieces(self, num_pieces: int) -> list[MicroBatch]:
+        """The same utterances in ``num_pieces`` parts, padded as they are, each with its rows' dropout.
+
+        The sum of the pieces' losses is the loss of the whole. What could not be read, and whose keys
+        it has, the first piece tells for all.
+        """
+        whole, pieces = len(self.ids), []
+        for number, part in enumerate(torch.arange(whole).chunk(max(1, num_pieces))):
+            rows_R = torch.cat([part + view * whole for view in range(self.num_views)])
+            pieces.append(
+                replace(
+                    self,
+                    ids=[self.ids[position] for position in part.tolist()],
+                    features_BTF=self.features_BTF[rows_R],
+                    feature_lens_B=self.feature_lens_B[part],
+                    tokens_BU=self.tokens_BU[part],
+                    token_lens_B=self.token_lens_B[part],
+                    dropped=self.dropped if number == 0 else [],
+                    keys=self.keys if number == 0 else (),
+                    rows_R=rows_R if self.rows_R is None else self.rows_R[rows_R],
+                )
+            )
+        return pieces or [self]
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same micro-batch with its tensors on ``device``; copies do not wait for each other."""
         move = {
             name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("features_BTF", "feature_lens_B", "tokens_BU", "token_lens_B")
+            for name in ("features_BTF", "feature_lens_B", "tokens_BU", "token_lens_B", "rows_R")
+            if getattr(self, name) is not None
         }
         return replace(self, **move)

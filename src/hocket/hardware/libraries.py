@@ -33,15 +33,18 @@ _ALLOCATORS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
 """Libraries and variables of each, the fastest first. jemalloc is told to keep what is freed."""
 
 
-def environment(threads: int, given: Mapping[str, str] = os.environ) -> dict[str, str]:
+def environment(
+    threads: int, given: Mapping[str, str] = os.environ, *, sparing: bool = False
+) -> dict[str, str]:
     """Variables to add to those ``given`` for a worker that computes with ``threads`` threads.
 
+    A ``sparing`` one keeps as many kernels as oneDNN does by itself: more take time's worth of memory.
     What the user has set stays: ``LD_PRELOAD``, even if it is empty, and the size of oneDNN's cache.
     """
     number = str(threads)
     # OpenBLAS (numpy's, scipy's) would start its threads when it is imported, before workers are forked.
     found = {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number, "OPENBLAS_NUM_THREADS": "1"}
-    if _KERNEL_CACHE not in given and _KERNEL_CACHE.replace("ONEDNN", "DNNL") not in given:
+    if not sparing and _KERNEL_CACHE not in given and _KERNEL_CACHE.replace("ONEDNN", "DNNL") not in given:
         found[_KERNEL_CACHE] = _KERNELS
     if _PRELOAD not in given:
         for name in available()[:1]:

@@ -151,7 +151,7 @@ class FastConformerCTC(nn.Module):
         feature_lens_R = batch.feature_lens_B.repeat(batch.num_views)
         taken: list[Tensor] = []
         if handed_KRTD is None:
-            x_RTD, frames = self.encoder.start(batch.features_BTF, feature_lens_R, key)
+            x_RTD, frames = self.encoder.start(batch.features_BTF, feature_lens_R, key, batch.rows_R)
         else:
             *taken, x_RTD = handed_KRTD.unbind()
             frames = self.encoder.resume(x_RTD, batch.features_BTF.shape[1], feature_lens_R, key)

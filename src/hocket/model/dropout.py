@@ -62,7 +62,7 @@ class DropoutMasks:
     """All masks of one micro-batch (or of a slice of it).
 
     ``key`` is ``MicroBatch.dropout_key``; ``first_row`` and ``first_frame`` say where a slice of
-    ``num_rows`` x ``num_frames`` begins in the whole.
+    ``num_rows`` x ``num_frames`` begins in the whole; ``rows_B`` are the rows one by one instead.
     """
 
     def __init__(
@@ -74,9 +74,11 @@ class DropoutMasks:
         *,
         first_row: int = 0,
         first_frame: int = 0,
+        rows_B: Tensor | None = None,
     ) -> None:
         self.key = key
-        rows_B = torch.arange(first_row, first_row + num_rows, device=device)
+        if rows_B is None:
+            rows_B = torch.arange(first_row, first_row + num_rows, device=device)
         frames_T = torch.arange(first_frame, first_frame + num_frames, device=device)
         position_BT = (rows_B[:, None] << 32) + frames_T
         self._frames_BT1 = _mix64(position_BT, seeds.key("dropout frames", key) ^ _FRAME_SALT)[..., None]

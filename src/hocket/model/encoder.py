@@ -94,14 +94,21 @@ class Encoder(nn.Module):
         return taken, frames
 
     def start(
-        self, features_BTF: Tensor, feature_lens_B: Tensor, dropout_key: int | None
+        self,
+        features_BTF: Tensor,
+        feature_lens_B: Tensor,
+        dropout_key: int | None,
+        rows_B: Tensor | None = None,
     ) -> tuple[Tensor, Frames]:
-        """What comes before the first block: its input, and what all blocks know about the frames."""
+        """What comes before the first block: its input, and what all blocks know about the frames.
+
+        ``rows_B``: which rows of a whole micro-batch these are, where they are a piece of it.
+        """
         part = self.part_of(features_BTF.shape[1])
         x_BTD, lens_B = self._subsample(features_BTF, feature_lens_B, part)
         if self.input_scale != 1.0:
             x_BTD = x_BTD * self.input_scale
-        frames = self._frames(x_BTD, lens_B, dropout_key, part)
+        frames = self._frames(x_BTD, lens_B, dropout_key, part, rows_B)
         return dropout(x_BTD, self.input_site, frames.masks), frames
 
     def part_of(self, num_frames: int) -> TimePart:
@@ -159,9 +166,18 @@ class Encoder(nn.Module):
                 x_BTD = x_BTD.view_as(x_BTD)
         return taken, x_BTD
 
-    def _frames(self, x_BTD: Tensor, lens_B: Tensor, dropout_key: int | None, part: TimePart) -> Frames:
+    def _frames(
+        self,
+        x_BTD: Tensor,
+        lens_B: Tensor,
+        dropout_key: int | None,
+        part: TimePart,
+        rows_B: Tensor | None = None,
+    ) -> Frames:
         masks = None
         if dropout_key is not None:
             rows, first = len(x_BTD), part.span.first
-            masks = DropoutMasks(dropout_key, rows, part.span.count, x_BTD.device, first_frame=first)
+            masks = DropoutMasks(
+                dropout_key, rows, part.span.count, x_BTD.device, first_frame=first, rows_B=rows_B
+            )
         return describe(lens_B, x_BTD, masks, part, self.context)

@@ -113,6 +113,17 @@ def step_flops(config: ModelConfig, trained: Collection[str]) -> Polynomial:
     return Polynomial(linear=linear, square=square)
 
 
+def activations(config: ModelConfig) -> Polynomial:
+    """About the memory that a micro-batch takes until its backward pass, over (B, T); in no unit.
+
+    Bytes of element-wise passes, which grow with the values that are kept, as these do.
+    """
+    constant, linear, square = (
+        sum(getattr(part.bytes, of) for part in parts(config)) for of in ("constant", "linear", "square")
+    )
+    return Polynomial(constant, linear, square)
+
+
 def typical_products(config: ModelConfig) -> tuple[tuple[int, int, int], ...]:
     """Shapes (M, K, N) of the model's largest products, over frames as a micro-batch has them."""
     frames = 1024

@@ -93,6 +93,11 @@ class Filling:
         self._missing = [len(bucket.parameters) for bucket in self._buckets]
         self._next, self._tell = 0, tell
 
+    def abandon(self) -> None:
+        """The backward pass ended in its middle: hand out no more, and let gradients be views again."""
+        self._tell = None
+        self.complete()
+
     def finish(self) -> None:
         """The backward pass is over: hand out what is left (parameters that took no part)."""
         while self._tell is not None and self._next < len(self._buckets):

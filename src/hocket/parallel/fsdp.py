@@ -117,6 +117,13 @@ class ShardedGradients:
         self._hand_out(len(self._units))
         self._tell = None
 
+    def add_up(self) -> None:
+        """See :class:`Gradients`: sums are scattered as the backward pass goes."""
+
+    def abandon(self) -> None:
+        """See :class:`Gradients`: the ranks of this pass cannot go on without each other."""
+        self._tell = None
+
     def let_go(self) -> None:
         """See :class:`Gradients`: parameters that stay between forward and backward pass."""
         for module in self._modules:

@@ -48,6 +48,14 @@ class Gradients(Protocol):
         """No backward pass will follow: hand out what is left."""
         ...
 
+    def add_up(self) -> None:
+        """In place of :meth:`watch`, after a pass: add up over ranks what is not added up yet."""
+        ...
+
+    def abandon(self) -> None:
+        """A pass ended in its middle: hand out no more. Where ranks share no pass, another may follow."""
+        ...
+
     def let_go(self) -> None:
         """Free what a forward pass without a backward pass has gathered."""
         ...
@@ -71,6 +79,9 @@ class WholeGradients(Filling):
         """Slots without work are not run at all."""
         assert not out, "a whole gradient of a slot without work"
 
+    def add_up(self) -> None:
+        """The buckets hold this rank's gradient, which is all of it."""
+
     def let_go(self) -> None:
         """Nothing was gathered."""
 
@@ -89,7 +100,7 @@ class SummedGradients:
         self._inner, self._communicator = inner, communicator
         self.buckets = inner.buckets
         self.discard, self.leave_out, self.complete = inner.discard, inner.leave_out, inner.complete
-        self.finish, self.let_go = inner.finish, inner.let_go
+        self.finish, self.let_go, self.abandon = inner.finish, inner.let_go, inner.abandon
 
     def watch(self, tell: Tell) -> None:
         """See :class:`Gradients`; a bucket is told of when its sum is there."""
@@ -99,6 +110,12 @@ class SummedGradients:
             tell(bucket)
 
         self._inner.watch(summed)
+
+    def add_up(self) -> None:
+        """See :class:`Gradients`."""
+        self._inner.add_up()
+        for bucket in self.buckets:
+            self._communicator.all_reduce(bucket.flat).wait()
 
     def add_as_integers(self, rounded: Rounded) -> None:
         """Refused: what each rank rounds would depend on how the frames were split."""

@@ -17,8 +17,9 @@ from hocket.comms.communicator import Communicator
 from hocket.core import clock
 from hocket.core.errors import UsageError
 from hocket.core.held import Held
-from hocket.core.protocols import Evaluated, GradBucket, MicroBatchResult
+from hocket.core.protocols import Evaluated, GradBucket, MicroBatchResult, OutOfMemory
 from hocket.core.work import MicroBatch
+from hocket.hardware.memory import is_out_of_memory
 from hocket.parallel.gradients import Gradients
 from hocket.parallel.held import held_by
 from hocket.parallel.pipeline_balance import balance
@@ -85,6 +86,7 @@ class PipelineReplica:
             for number in range(pipeline.rank, len(stages), pipeline.world_size)
         }
         self.spans: list[Span] | None = None
+        self._position = 0
 
     def forward_backward(
         self,
@@ -99,6 +101,21 @@ class PipelineReplica:
         pass, a tiny input is run in its place, and its gradient is left out. With several chunks on a rank,
         buckets are handed out at the end: one chunk's last backward pass comes after those of the others.
         """
+        try:
+            return self._run(micro_batches, on_bucket or _nobody, on_micro_batch)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error)
+        self._gradients.abandon()
+        raise OutOfMemory(self._position, reason)
+
+    def _run(
+        self,
+        micro_batches: Sequence[MicroBatch],
+        tell: Callable[[GradBucket], None],
+        on_micro_batch: Callable[[int], None] | None,
+    ) -> list[MicroBatchResult]:
         runs = [p for p, each in enumerate(micro_batches) if each.ids or self.needs_equal_slots]
         given = [self._filled(each, each.num_views) for each in map(micro_batches.__getitem__, runs)]
         for stage in self._stages.values():
@@ -106,25 +123,28 @@ class PipelineReplica:
         order = make_order(self._schedule, self._pipeline.world_size, self._chunks, len(given))
         actions = order[self._pipeline.rank]
         gradients, alone = self._gradients, _Alone(self.buckets, self._chunks)
-        if not actions:
-            self.zero_grad()
-            gradients.watch(on_bucket or _nobody)
         stale = True
         for number, action in enumerate(actions):
+            self._position = position = runs[action.micro_batch]
             if action.kind == "forward":
                 self._take(action)
                 continue
             if stale or on_micro_batch is not None:
                 gradients.discard()
                 stale = False
-            if number == len(actions) - 1:
-                gradients.watch(on_bucket or _nobody)
-            position = runs[action.micro_batch]
+            if on_micro_batch is None and number == len(actions) - 1:
+                gradients.watch(tell)
             gradients.leave_out(not micro_batches[position].ids)
             self._take(action)
             gradients.complete()
             if on_micro_batch is not None and alone.complete(position):
+                gradients.add_up()
                 on_micro_batch(position)
+        if not actions:
+            self.zero_grad()
+        if not actions or on_micro_batch is not None:  # nothing is under way
+            for bucket in self.buckets:
+                tell(bucket)
         gradients.finish()
         for stage in self._stages.values():
             stage.finish()

@@ -10,8 +10,9 @@ import torch
 
 from hocket.comms.communicator import Alone
 from hocket.core.held import Held, Place
-from hocket.core.protocols import Evaluated, GradBucket, Inside, MicroBatchResult
+from hocket.core.protocols import Evaluated, GradBucket, Inside, MicroBatchResult, OutOfMemory
 from hocket.core.work import MicroBatch
+from hocket.hardware.memory import give_back_memory, is_out_of_memory
 from hocket.parallel.gradients import Gradients, WholeGradients
 from hocket.parallel.held import held_by
 from hocket.parallel.precision import Precision, autocast
@@ -51,6 +52,7 @@ class WholeReplica:
         self.inside, self.speaks, self.needs_equal_slots = share.inside, share.speaks, share.needs_equal_slots
         self.recomputing = share.recomputing
         self._kind = next(model.parameters()).dtype
+        self._position = 0
 
     def forward_backward(
         self,
@@ -65,13 +67,32 @@ class WholeReplica:
         forward pass, a tiny input is run in its place, and its gradient is left out.
         """
         results: list[MicroBatchResult] = []
-        gradients, tell = self._gradients, on_bucket or _keep
+        try:
+            self._run(micro_batches, results, on_bucket or _keep, on_micro_batch)
+            return results
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error)
+        # Outside of the handler: the error's traceback held what was computed so far.
+        self._gradients.abandon()
+        give_back_memory(self.device)
+        raise OutOfMemory(self._position, reason)
+
+    def _run(
+        self,
+        micro_batches: Sequence[MicroBatch],
+        results: list[MicroBatchResult],
+        tell: Callable[[GradBucket], None],
+        on_micro_batch: Callable[[int], None] | None,
+    ) -> None:
+        gradients = self._gradients
         runs = [p for p, each in enumerate(micro_batches) if each.ids or self.needs_equal_slots]
         for place, position in enumerate(runs):
-            micro_batch = micro_batches[position]
+            self._position, micro_batch = position, micro_batches[position]
             if on_micro_batch is not None or place == 0:
                 gradients.discard()
-            if position == runs[-1]:
+            if on_micro_batch is None and position == runs[-1]:
                 gradients.watch(tell)
             gradients.leave_out(not micro_batch.ids)
             loss = self._loss(
@@ -82,12 +103,14 @@ class WholeReplica:
             if micro_batch.ids:
                 results.append(MicroBatchResult(micro_batch.index, loss.detach()))
             if on_micro_batch is not None:
+                gradients.add_up()
                 on_micro_batch(position)
         if not runs:
             self.zero_grad()
-            gradients.watch(tell)
+        if not runs or on_micro_batch is not None:  # nothing is under way
+            for bucket in self.buckets:
+                tell(bucket)
         gradients.finish()
-        return results
 
     @torch.no_grad()
     def evaluate(self, micro_batch: MicroBatch) -> Evaluated | None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from hocket.core import clock, files
 from hocket.core.events import Event
+from hocket.reports import noise
 from hocket.reports import run as runs
 from hocket.reports.axes import duration, number, percent
 from hocket.reports.run import RunInfo, RunRecord
@@ -51,8 +52,13 @@ def page(record: RunRecord, now: float) -> str:
         f"<title>{name}: hocket</title><style>{_STYLE.read_text()}</style></head><body>\n"
         f"<h1>{name}</h1><p>{escape(_headline(info))}</p>\n"
         f'<div class="tiles">{tiles}</div>\n<div class="charts">\n{charts}\n</div>\n'
-        f"{table if info.restarts else ''}</body></html>\n"
+        f"{_advice(info)}{table if info.restarts else ''}</body></html>\n"
     )
+
+
+def _advice(info: RunInfo) -> str:
+    said = None if info.noise_scale is None else noise.advise(info.noise_scale)
+    return "" if said is None else f"<p>Noise scale: {escape(said)}.</p>\n"
 
 
 def _headline(info: RunInfo) -> str:
@@ -72,10 +78,15 @@ def _tiles(info: RunInfo) -> list[tuple[str, str]]:
         ("allocator", info.allocator),
         ("of the machine's matrix rate", _said(info.matrix_share, percent)),
         ("padding", _said(info.padding, percent)),
+        ("noise scale, s of audio", _said(_noise_seconds(info), number)),
         ("slowest rank over mean", _said(info.imbalance, "{:.3f}".format)),
         ("steps skipped", str(info.steps_skipped) if info.steps_skipped else None),
     ]
     return [(name, value) for name, value in shown if value is not None]
+
+
+def _noise_seconds(info: RunInfo) -> float | None:
+    return None if info.noise_scale is None else info.noise_scale["noise_seconds"]
 
 
 def _said(value: T | None, say: Callable[[T], str]) -> str | None:
@@ -116,7 +127,8 @@ def _charts(record: RunRecord, info: RunInfo) -> list[str]:
         title = "Work of each rank for a step, lately"
         charts.append(stacked_bars(busy, title=title, unit="s", note="work"))
     charts.extend(_waste(steps))
-    return charts
+    noises = noise.chart(runs.surviving(record.of_kind("noise_scale"), record.of_kind("start")))
+    return charts if noises is None else [*charts, noises]
 
 
 def _waste(steps: Sequence[Event]) -> list[str]:

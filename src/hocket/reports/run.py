@@ -13,11 +13,15 @@ from hocket.core import clock, events
 from hocket.core.errors import RunError
 from hocket.core.events import Event
 from hocket.corpus.storage.meter import hit_rate
+from hocket.reports import noise
 from hocket.reports.axes import number, percent
 
 SECONDS_PER_FRAME = 0.01
 KINDS = ("compute", "communication", "wait", "data", "optimiser")
 """Where the time of a step goes, in the order in which reports show it."""
+
+_OF_EVENTS = ("event", "attempt", "time")
+"""What every event has."""
 
 _WINDOW = 50
 _LOSS_WINDOW = 20
@@ -93,6 +97,12 @@ class RunInfo:
     ``storage``, its ``hit_rate``, and the median over steps of ``read_ms_p50``. Empty without shards."""
     model_step: int | None
     """Steps done when the weights were what the model is, once the run has ended."""
+    noise_scale: dict[str, Any] | None
+    """The last ``noise_scale`` event."""
+    no_noise_scale: str | None
+    """Why there is none."""
+    suggested_growth: list[dict[str, float | int]]
+    """A ``batch.growth`` that would follow the noise scale; empty where the batch suits it throughout."""
     seconds_since_last_event: float | None
     weights_sha256: str | None
 
@@ -156,6 +166,9 @@ def summarize(record: RunRecord, now: float) -> RunInfo:
     state = _state(record, now, steps_per_second)
     ranks = _busy(steps)
     wers = [v["wer"] for v in validations if v.get("wer") is not None]
+    noises = surviving(record.of_kind("noise_scale"), starts)
+    per_epoch = start.get("steps_per_epoch")
+    end = total / int(per_epoch) if total is not None and per_epoch else None
     return RunInfo(
         run=str(record.run),
         state=state,
@@ -196,9 +209,27 @@ def summarize(record: RunRecord, now: float) -> RunInfo:
         corpora=_corpora(start, steps, validations),
         storage=_storage(steps),
         model_step=_maybe_int(summary.get("model_step")),
+        noise_scale={name: noises[-1][name] for name in noises[-1] if name not in _OF_EVENTS}
+        if noises
+        else None,
+        no_noise_scale=_maybe_str(start.get("no_noise_scale")),
+        suggested_growth=noise.suggested_growth(noises, start, end),
         seconds_since_last_event=None if record.last_time is None else max(0.0, now - record.last_time),
         weights_sha256=_maybe_str(summary.get("weights_sha256")),
     )
+
+
+def surviving(found: Sequence[Event], starts: Sequence[Event]) -> list[Event]:
+    """Of events with a step the last for each, without those that a later start went back before."""
+    kept: dict[int, Event] = {}
+    for event in found:
+        kept[int(event["step"])] = event
+    firsts = {int(start["attempt"]): int(start.get("step", 0)) for start in starts if "attempt" in start}
+    return [
+        event
+        for step, event in sorted(kept.items())
+        if all(first > step for attempt, first in firsts.items() if attempt > int(event.get("attempt", 0)))
+    ]
 
 
 def _corpora(

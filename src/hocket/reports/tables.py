@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hocket.reports import noise
 from hocket.reports.axes import duration, number, percent
 from hocket.reports.picture import PAGE
 from hocket.reports.run import RunInfo
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # what was reported is loaded by then; the rest need not be
     from hocket.recognition.export import Exported
     from hocket.recognition.precision_cost import Cost
     from hocket.recognition.report import JobReport
+    from hocket.training.checkpoint_average import Averaged
 
 Row = tuple[str, str | None]
 _SHOWN = 300
@@ -92,6 +94,9 @@ def run(info: RunInfo) -> RenderableType:
         ("storage", storage(info)),
         ("of the matrix rate", ceiling(info)),
         ("padding", _with(info.padding, percent)),
+        ("noise scale", _noise_scale(info)),
+        ("", None if info.noise_scale is None else noise.advise(info.noise_scale)),
+        ("batches that follow it", _growth(info)),
         ("steps skipped", str(info.steps_skipped) if info.steps_skipped else None),
         ("starts of workers", str(info.attempts) if info.attempts > 1 else None),
         *((f"restart {n}", restart.reason) for n, restart in enumerate(info.restarts, 1)),
@@ -101,6 +106,18 @@ def run(info: RunInfo) -> RenderableType:
         ("pictures", f"{info.run}/{PAGE}"),
     ]
     return facts(rows, info.run)
+
+
+def _noise_scale(info: RunInfo) -> str | None:
+    if info.no_noise_scale is not None:
+        return info.no_noise_scale
+    return None if info.noise_scale is None else noise.say(info.noise_scale)
+
+
+def _growth(info: RunInfo) -> str | None:
+    """As a recipe says it."""
+    phases = [f"{{epoch: {phase['epoch']:g}, times: {phase['times']}}}" for phase in info.suggested_growth]
+    return f"batch.growth: [{', '.join(phases)}]" if phases else None
 
 
 def storage(info: RunInfo) -> str | None:
@@ -136,6 +153,17 @@ def training(info: RunInfo, summary: Mapping[str, Any]) -> RenderableType:
         )
     rows.append(("recognise with", f"hocket recognize {info.run} AUDIO --out hyps.jsonl"))
     return Group(run(info), facts(rows))
+
+
+def averaged(found: Averaged) -> RenderableType:
+    """A model made of checkpoints."""
+    rows: list[Row] = [
+        ("model", str(found.out)),
+        ("mean of", ", ".join(str(path) for path in found.checkpoints)),
+        ("weights", f"sha256 {found.weights_sha256}"),
+        ("recognise with", f"hocket recognize {found.out} AUDIO --out hyps.jsonl"),
+    ]
+    return facts(rows)
 
 
 def recognition(report: JobReport) -> RenderableType:

@@ -9,7 +9,7 @@ import torch
 from hocket.comms.communicator import Communicator, Handle
 from hocket.core.protocols import GradBucket, Inside, RankPart, Replica, StepReport
 
-_HEAD = 5  # loss, bad, dropped, utterances, stop; then one place a rank for its busy seconds
+_HEAD = 6  # loss, bad, dropped, utterances, stop, out of memory; then one place a rank for its busy seconds
 
 
 class SharedFacts:
@@ -28,13 +28,14 @@ class SharedFacts:
         host = [0.0] * (_HEAD + self._communicator.world_size * size)
         if self._speaks:
             host[2:4] = [part.num_dropped, part.utterances]
+        host[1] = host[5] = float(part.out_of_memory)
         host[4] = float(part.stop)
         host[_HEAD + self._communicator.rank * size + self._inside.rank] = part.busy_seconds
         facts = torch.tensor(host, dtype=torch.float64).to(self._device, non_blocking=True)
         if part.results and self._speaks:
             losses = torch.stack([result.loss.to(torch.float64) for result in part.results])
             facts[0] = losses.nan_to_num(0.0, 0.0, 0.0).sum()
-            facts[1] = (~losses.isfinite()).sum()
+            facts[1] += (~losses.isfinite()).sum()
         facts[1] += bad
         self._inside.all_reduce(facts).wait()
         return facts, self._communicator.all_reduce(facts)
@@ -57,7 +58,8 @@ class DeviceReport:
     def result(self) -> StepReport:
         """See :class:`hocket.core.protocols.PendingReport`."""
         tail = torch.stack((self.grad_norm.to(torch.float64), self.skipped.to(torch.float64)))
-        loss, _bad, dropped, utterances, stop, *busy, norm, skipped = torch.cat((self.facts, tail)).tolist()
+        facts = torch.cat((self.facts, tail)).tolist()
+        loss, _bad, dropped, utterances, stop, out_of_memory, *busy, norm, skipped = facts
         return StepReport(
             loss_sum=loss,
             grad_norm=norm,
@@ -68,6 +70,7 @@ class DeviceReport:
             busy_seconds=tuple(busy),
             sync_seconds=self.sync_seconds,
             bytes_sent=self.bytes_sent,
+            out_of_memory=round(out_of_memory),
         )
 
 

@@ -36,6 +36,16 @@ class AllReduceSettings(SyncBase):
         """Sums of integers are the same sums."""
         return isinstance(self.compression, NoCompression)
 
+    @property
+    def can_repeat(self) -> bool:
+        """A skipped step leaves no trace."""
+        return True
+
+    @property
+    def sums_gradients(self) -> bool:
+        """Rounding to 16 bits leaves their norm as it is; other compression does not."""
+        return self.compression.name in ("none", "bf16", "fp16")
+
     def make(self, context: SyncContext) -> SyncStrategy:
         """See :class:`hocket.sync.settings.SyncBase`."""
         return AllReduce(

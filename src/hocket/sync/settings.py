@@ -40,6 +40,16 @@ class SyncBase(Section):
         """True where ``numerics.exact`` can take this strategy's place without changing what it computes."""
         return False
 
+    @property
+    def sums_gradients(self) -> bool:
+        """True where all replicas step with the sum of their gradients: its norm is the step's."""
+        return False
+
+    @property
+    def can_repeat(self) -> bool:
+        """True where a step that one rank could not compute is skipped by all and can be taken again."""
+        return False
+
     @abstractmethod
     def make(self, context: SyncContext) -> SyncStrategy:
         """The strategy of these settings."""

@@ -38,8 +38,10 @@ from hocket.training.checkpointer import Checkpointer, restore
 from hocket.training.fine_tuning import Source, freeze
 from hocket.training.folder import RunFolder
 from hocket.training.journal import Journal
+from hocket.training.memory import MemoryGuard
 from hocket.training.optimiser import make_optimiser
 from hocket.training.progress import Progress
+from hocket.training.rates import Rates
 from hocket.training.recipe import TrainRecipe
 from hocket.training.seat import Seat
 from hocket.training.slow import SlowReplica
@@ -82,8 +84,8 @@ def assemble(
     began = clock.monotonic()
     plan = make_plan(recipe, corpora, cost)
     optimiser = make_optimiser(replica.held, recipe.optimiser)
-    num_steps = recipe.num_steps(plan.steps_per_epoch)
-    context = SyncContext(replicas, recipe.optimiser.max_grad_norm, num_steps)
+    rates = Rates.of(recipe, plan)
+    context = SyncContext(replicas, recipe.optimiser.max_grad_norm, rates.num_steps)
     factor = recipe.debug.slow.get(seat.world.rank, 1.0)
     if factor > 1:
         replica = SlowReplica(replica, factor)
@@ -123,6 +125,13 @@ def assemble(
         else:
             journal.write("checkpoint_failed", step=step, reason=str(failure)[-500:])
 
+    memory = MemoryGuard(
+        recipe.memory,
+        replicas,
+        workload.activations(config),
+        device=device,
+        can_repeat=recipe.can_repeat,
+    )
     trainer = Trainer(
         recipe=recipe,
         folder=folder,
@@ -131,8 +140,10 @@ def assemble(
         corpora=tuple(member.name for member in corpora.members),
         loader=make_loader(recipe, corpora, tokens, config, plan),
         replica=replica,
+        memory=memory,
         sync=sync,
         optimiser=optimiser,
+        rates=rates,
         average=average,
         validation=make_validation(recipe, tokens, cost, seat, device),
         checkpointer=Checkpointer(folder.checkpoints, recipe.checkpoint, on_checkpoint),
@@ -154,6 +165,8 @@ def assemble(
         exact=recipe.numerics.exact,
         sync=recipe.sync.name,
         ema_decay=recipe.ema.decay,
+        **rates.record(),
+        no_noise_scale=recipe.no_noise_scale,
         num_parameters=num_parameters,
         num_frozen=num_frozen,
         num_utterances=len(corpora),
@@ -197,7 +210,7 @@ def make_loader(
     plan: BatchPlan,
 ) -> Loader:
     """Of the training split, varied as the recipe says."""
-    future = Future(plan, recipe.num_steps(plan.steps_per_epoch))
+    future = Future(plan, recipe.num_steps(plan))
     return Loader(
         corpora,
         tokens,

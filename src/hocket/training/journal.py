@@ -21,6 +21,8 @@ class Journal:
         """Append one event, and draw its curves."""
         if self._events is not None:
             self._events.write(event, **fields)
+        if self._board is not None and fields.get("noise_seconds") is not None:
+            self._board.add_scalar("train/noise_seconds", fields["noise_seconds"], fields["step"])
         if self._board is not None and event in ("step", "validation"):
             prefix = "train" if event == "step" else "validation"
             for name in ("loss", "grad_norm", "lr", "wer", "cer", "padding", "imbalance"):

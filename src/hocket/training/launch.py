@@ -159,9 +159,14 @@ def start(folder: RunFolder, recipe: TrainRecipe, *, resume: bool) -> None:
     files.write_text(folder.recipe, recipes.dump(recipe))
 
 
+def worker_environment(recipe: TrainRecipe) -> dict[str, str]:
+    """What the libraries of a recipe's workers must find; sparing where memory is limited."""
+    return libraries.environment(recipe.threads, sparing=recipe.memory.limit_mb is not None)
+
+
 def _attempts(folder: RunFolder, recipe: TrainRecipe, workers: int, resume: bool) -> None:
     """Start all ranks, and again after a lost one, until the run ends or no attempt gets further."""
-    with Ranks("hocket.training.worker", libraries.environment(recipe.threads)) as ranks:
+    with Ranks("hocket.training.worker", worker_environment(recipe)) as ranks:
         _attempts_of(ranks, folder, recipe, workers, resume)
 
 

@@ -12,6 +12,7 @@ from hocket.core.protocols import StepReport
 from hocket.core.work import GlobalBatch
 from hocket.corpus.audio import SAMPLE_RATE
 from hocket.corpus.features import HOP
+from hocket.training.noise_scale import NoiseScale
 from hocket.training.recipe import ValidationSettings
 from hocket.training.stopping import Validated
 from hocket.training.validation import ValidationReport
@@ -51,6 +52,7 @@ class Progress:
     metric: float | None = None
     """The one of the two that the best is the best by."""
     validated: Validated = field(default_factory=Validated)
+    noise: NoiseScale = field(default_factory=NoiseScale)
 
     def count(self, batch: GlobalBatch, report: StepReport) -> None:
         """One more step."""
@@ -87,6 +89,11 @@ class Progress:
         self.metric = found.wer if settings.metric == "wer" else found.loss
         return self.validated.look(self.step, self.metric, settings.min_delta)
 
+    def take_average(self, found: ValidationReport) -> None:
+        """Another model than that of the last step comes out, and this is how it did."""
+        self.wer, self.dev_loss = found.wer, found.loss
+        self.dev_by_corpus = {name: asdict(part) for name, part in found.by_corpus.items()}
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """Count wall-clock time while inside."""
@@ -104,7 +111,8 @@ class Progress:
     @classmethod
     def from_dict(cls, told: dict[str, Any]) -> Progress:
         """What :meth:`as_dict` wrote."""
-        return cls(**{**told, "validated": Validated(**told["validated"])})
+        parts = {"validated": Validated(**told["validated"]), "noise": NoiseScale(**told["noise"])}
+        return cls(**{**told, **parts})
 
     @property
     def audio_seconds(self) -> float:

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from hocket.batching import BatchSettings
+from hocket.batching import BatchPlan, BatchSettings, probe
 from hocket.core.layout import INSIDE, LayoutField, LayoutSettings
 from hocket.core.recipe import Section
 from hocket.corpus.augment import AugmentSettings
@@ -23,7 +23,7 @@ from hocket.corpus.loading import LoadingSettings
 from hocket.corpus.mixture import CorpusShare
 from hocket.model.config import ModelConfig
 from hocket.parallel.precision import Precision
-from hocket.sync import AllReduceSettings, SyncSettings
+from hocket.sync import AllReduceSettings, SyncBase, SyncSettings
 from hocket.sync.leased import LeasedSettings
 from hocket.training.averaging import EmaSettings
 
@@ -42,6 +42,9 @@ _SHARES = TypeAdapter(tuple[CorpusShare, ...])
 Corpora = Annotated[Path | tuple[CorpusShare, ...], WrapValidator(_one_or_several)]
 
 
+LrRule = Literal["none", "linear", "sqrt"]
+
+
 class OptimiserSettings(Section):
     """AdamW (Loshchilov & Hutter, ICLR 2019) and its learning rate; schedules count steps."""
 
@@ -52,13 +55,30 @@ class OptimiserSettings(Section):
     weight_decay: float = Field(default=1e-2, ge=0)
     """Applied to matrices and kernels, not to biases and norms."""
 
+    lr_rule: LrRule = "none"
+    """How ``lr`` follows ``batch.seconds``: it is meant for ``reference_seconds``, and multiplied by the
+    ratio (linear), by its root (sqrt), or not at all."""
+
+    reference_seconds: float | None = Field(default=None, gt=0)
     warmup_steps: int = Field(default=100, ge=0)
+    warmup_utterances: int | None = Field(default=None, ge=0)
+    """In place of ``warmup_steps``: as many steps as learn from so many utterances, so that a larger batch
+    has fewer."""
+
     schedule: Literal["constant", "linear", "cosine", "inverse_sqrt"] = "cosine"
     """What follows the warm-up: linear and cosine end at ``final_lr`` of ``lr`` at the last step."""
 
     final_lr: float = Field(default=0.01, ge=0, le=1)
     max_grad_norm: float = Field(default=1.0, ge=0)
     """Clipping norm of the gradient of the loss per token; 0 clips nothing."""
+
+    @model_validator(mode="after")
+    def _rules_have_a_reference(self) -> OptimiserSettings:
+        if self.lr_rule != "none" and self.reference_seconds is None:
+            raise ValueError(
+                f"lr_rule {self.lr_rule} needs reference_seconds: the batch.seconds that lr is meant for"
+            )
+        return self
 
 
 class NumericsSettings(Section):
@@ -114,6 +134,15 @@ class CheckpointSettings(Section):
     keep_best: int = Field(default=1, ge=0)
     """By ``validation.metric``, among the steps that were validated."""
 
+    average: int = Field(default=0, ge=0)
+    """The model that comes out is the mean of the weights of so many last checkpoints; 0: of one step."""
+
+    @model_validator(mode="after")
+    def _what_is_averaged_is_kept(self) -> CheckpointSettings:
+        if self.average > self.keep_last:
+            raise ValueError(f"average {self.average}: only keep_last {self.keep_last} checkpoints are kept")
+        return self
+
 
 class FaultSettings(Section):
     """When a worker counts as lost, and how often the others start again."""
@@ -136,8 +165,24 @@ class WorkerSettings(Section):
     or ``auto``: as measured, renewed every few steps. Workers that lease their work need none."""
 
 
+class MemorySettings(Section):
+    """What a worker may hold, and what happens to a micro-batch that does not fit."""
+
+    limit_mb: int | None = Field(default=None, ge=64)
+    """MiB of memory that a worker may hold for itself while it computes, on CPUs under Linux: what it
+    allocates, not its code (:class:`hocket.hardware.memory.MemoryLimit`)."""
+
+    when_full: Literal["auto", "split", "stop"] = "auto"
+    """``split``: all ranks take the step again, with what did not fit cut into pieces: the same gradient
+    but for rounding. ``stop`` ends the run. ``auto`` splits on CPUs, where a replica is one worker and steps
+    can be taken again; on GPUs every step would have to wait until all ranks know of all."""
+
+
 class DebugSettings(Section):
     """For studies of things that go wrong."""
+
+    out_of_memory: dict[int, int] = Field(default_factory=dict)
+    """Step to rank: it finds no memory in the middle of the backward pass, the first time it tries."""
 
     slow: dict[int, float] = Field(default_factory=dict)
     """Rank to factor: it sleeps until computing has taken so many times as long."""
@@ -182,6 +227,7 @@ class TrainRecipe(Section):
     checkpoint: CheckpointSettings = CheckpointSettings()
     faults: FaultSettings = FaultSettings()
     workers: WorkerSettings = WorkerSettings()
+    memory: MemorySettings = MemorySettings()
     debug: DebugSettings = DebugSettings()
     tensorboard: bool = True
 
@@ -205,8 +251,7 @@ class TrainRecipe(Section):
         split = [axis for axis in INSIDE if getattr(self.layout, axis) > 1]
         if split and isinstance(self.sync, LeasedSettings):
             raise ValueError(
-                f"layout {split[0]}={getattr(self.layout, split[0])}: with sync.name {self.sync.name} each "
-                "worker holds a whole model"
+                f"layout {self._split_axis}: with sync.name {self.sync.name} each worker holds a whole model"
             )
         rounds = [axis for axis in split if axis in ("sp", "tp")]
         if self.numerics.exact and rounds:
@@ -238,14 +283,83 @@ class TrainRecipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _one_kind_of_average(self) -> TrainRecipe:
+        if self.checkpoint.average:
+            if self.ema.decay > 0 or self.validation.takes_best:
+                raise ValueError(
+                    "checkpoint.average, ema and the best validation each say which weights the model gets: "
+                    "take one of them (hocket average makes others of the checkpoints afterwards)"
+                )
+            if isinstance(self.sync, LeasedSettings):
+                raise ValueError(
+                    f"checkpoint.average: with sync.name {self.sync.name} use hocket average afterwards"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _leased_steps_are_alike(self) -> TrainRecipe:
+        for name in ("growth", "probe_every"):
+            if getattr(self.batch, name) and isinstance(self.sync, LeasedSettings):
+                raise ValueError(
+                    f"batch.{name}: with sync.name {self.sync.name} all steps have equally many micro-batches"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _who_can_repeat_a_step(self) -> TrainRecipe:
+        if self.memory.when_full == "split" and not self.can_repeat:
+            if self.layout.replica_size > 1:
+                raise ValueError(
+                    f"memory.when_full split: under layout {self._split_axis} no step is taken again: the "
+                    "ranks of a replica wait for each other in the midst of it"
+                )
+            raise ValueError(
+                f"memory.when_full split: with sync.name {self.sync.name} no step is taken again"
+            )
+        if isinstance(self.sync, LeasedSettings) and self.memory.limit_mb is not None:
+            raise ValueError(f"memory.limit_mb: not with sync.name {self.sync.name}")
+        return self
+
+    @property
+    def can_repeat(self) -> bool:
+        """True where a step that some rank had no memory for can be taken again by all."""
+        return isinstance(self.sync, SyncBase) and self.sync.can_repeat and self.layout.replica_size == 1
+
+    @property
+    def no_noise_scale(self) -> str | None:
+        """Why the noise of gradients is not measured; None when it is.
+
+        Strategy and layout decide whether probe steps are looked at, never what is learnt when.
+        """
+        if self.batch.probe_every == 0:
+            return "not measured: batch.probe_every is 0"
+        if not (isinstance(self.sync, SyncBase) and self.sync.sums_gradients):
+            return "unsupported: only sync.name all_reduce, of 16 bits or more, knows a step's gradient"
+        if self.layout.dp_shard == 1:
+            return None
+        if self.numerics.exact:
+            return "unsupported: numerics.exact adds up integers over dp_shard, which say no norm of a part"
+        if self.layout.dp_shard >= probe.LEAST_UNITS:
+            return (
+                f"unsupported: under layout dp_shard={self.layout.dp_shard} the gradients of a probe step's "
+                "micro-batches may all be added up, and none are left to compare"
+            )
+        return None
+
+    @property
+    def _split_axis(self) -> str:
+        """The first along which a replica is split, as ``pp=2``."""
+        return next(f"{axis}={degree}" for axis in INSIDE if (degree := getattr(self.layout, axis)) > 1)
+
     @property
     def corpora(self) -> tuple[CorpusShare, ...]:
         """Every corpus, also the only one."""
         return self.corpus if isinstance(self.corpus, tuple) else (CorpusShare(path=self.corpus),)
 
-    def num_steps(self, steps_per_epoch: int) -> int:
+    def num_steps(self, plan: BatchPlan) -> int:
         """Optimiser steps of the whole run."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
-        return max(1, round(self.epochs * steps_per_epoch))
+        return plan.steps_of(self.epochs)

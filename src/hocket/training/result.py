@@ -17,6 +17,7 @@ from hocket.model.config import ModelConfig
 from hocket.model.ctc import FastConformerCTC
 from hocket.training import averaging, checkpoint_store
 from hocket.training.averaging import Average, NoAverage
+from hocket.training.checkpoint_average import mean_weights
 from hocket.training.folder import RunFolder
 from hocket.training.progress import Progress
 from hocket.training.recipe import TrainRecipe
@@ -46,11 +47,11 @@ def write_result(
 ) -> dict[str, Any]:
     """Write ``model/`` and ``summary.json``; in one process, after the last step.
 
-    The weights are those of the last step or of the best validation, as the recipe takes them, and
-    their average where one is kept. Of a model that no process holds whole, its configuration is given,
-    and the weights are read from the last checkpoint. ``num_steps`` is where the run was to end; ``more``
-    are fields of the summary that the strategy adds or knows better. Raises :class:`CheckpointError` when
-    a checkpoint cannot be read.
+    The weights are those of the last step, of the best validation or the mean of the last checkpoints, as
+    the recipe takes them, and their average where one is kept. Of a model that no process holds whole, its
+    configuration is given, and the weights are read from the last checkpoint. ``num_steps`` is where the
+    run was to end; ``more`` are fields of the summary that the strategy adds or knows better. Raises
+    :class:`CheckpointError` when a checkpoint cannot be read.
     """
     split = isinstance(model, ModelConfig)
     if isinstance(model, ModelConfig):
@@ -58,6 +59,8 @@ def write_result(
     assert isinstance(model, FastConformerCTC)
     if recipe.validation.takes_best:
         taken = _stored(folder, progress.validated.best_step, model)
+    elif recipe.checkpoint.average:
+        taken = _averaged(folder, recipe.checkpoint.average, progress, model)
     elif split:
         taken = _stored(folder, progress.step, model)
     else:
@@ -82,6 +85,7 @@ def write_result(
         "sync": recipe.sync.name,
         "bytes_per_step": round(progress.bytes_sent / max(1, progress.step)),
         "ema_decay": recipe.ema.decay,
+        "averaged_checkpoints": recipe.checkpoint.average,
         "wall_seconds": round(wall, 3),
         "audio_seconds": round(progress.audio_seconds, 3),
         "audio_seconds_by_corpus": {
@@ -108,6 +112,12 @@ def write_result(
 def _last(progress: Progress, model: torch.nn.Module, average: Average) -> _Taken:
     with average.in_place():
         weights = {name: value.clone() for name, value in model.state_dict().items()}
+    return _Taken(weights, progress.step, progress.wer, progress.dev_loss, progress.dev_by_corpus)
+
+
+def _averaged(folder: RunFolder, number: int, progress: Progress, model: torch.nn.Module) -> _Taken:
+    last = checkpoint_store.whole_checkpoints(folder.checkpoints)[-number:]
+    weights = dict(mean_weights(last, model.state_dict()))
     return _Taken(weights, progress.step, progress.wer, progress.dev_loss, progress.dev_by_corpus)
 
 

@@ -26,12 +26,15 @@ class Seat:
     """Which of the replica's ranks."""
     copies: Communicator = field(default_factory=Alone)
     """Among the ranks of this group."""
+    replicas: Communicator = field(default_factory=Alone)
+    """Among the ranks that hold the same of each replica."""
 
     @classmethod
     def of(cls, mesh: Mesh) -> Seat:
         """This rank's."""
         replica, group = mesh.group
-        return cls(mesh.layout, mesh.world, replica, group, mesh.inside.rank, mesh.copies)
+        replicas = mesh.along("dp_replicate")
+        return cls(mesh.layout, mesh.world, replica, group, mesh.inside.rank, mesh.copies, replicas)
 
     @property
     def leads(self) -> bool:

@@ -6,7 +6,7 @@ import signal
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -16,20 +16,36 @@ from hocket.comms.heartbeat import WAITING, Heartbeat
 from hocket.comms.supervision import on_signals
 from hocket.core import clock
 from hocket.core.errors import RunError
-from hocket.core.protocols import PendingReport, RankPart, Replica, SyncStrategy, utterance_digest
+from hocket.core.protocols import (
+    PendingReport,
+    RankPart,
+    Replica,
+    StepReport,
+    SyncStrategy,
+    utterance_digest,
+)
 from hocket.core.work import EMPTY, GlobalBatch, MicroBatch
+from hocket.corpus.audio import SAMPLE_RATE
+from hocket.corpus.features import HOP
 from hocket.corpus.loading import Loader, Work
 from hocket.model.config import ModelConfig
 from hocket.sync import SyncBase
+from hocket.training import checkpoint_store
 from hocket.training.averaging import Average
 from hocket.training.ceiling import Ceiling
+from hocket.training.checkpoint_average import load_mean
 from hocket.training.checkpointer import Checkpointer, collect
+from hocket.training.computing import Computed, Computing
 from hocket.training.folder import RunFolder
 from hocket.training.journal import Journal
-from hocket.training.optimiser import learning_rate, set_learning_rate
-from hocket.training.preflight import preflight
+from hocket.training.memory import MemoryGuard
+from hocket.training.noise_scale import estimate
+from hocket.training.optimiser import set_learning_rate
+from hocket.training.preflight import does_not_fit, preflight
+from hocket.training.probing import Looked
 from hocket.training.progress import Progress
 from hocket.training.rank_seconds import RankSeconds
+from hocket.training.rates import Rates
 from hocket.training.recipe import TrainRecipe
 from hocket.training.result import write_result
 from hocket.training.seat import Seat
@@ -44,6 +60,8 @@ class _Taken:
     batch: GlobalBatch
     report: PendingReport
     seconds: dict[str, float]
+    looked: Looked | None
+    """What a probe step saw."""
 
 
 @dataclass
@@ -57,8 +75,10 @@ class Trainer:
     corpora: tuple[str, ...]
     loader: Loader
     replica: Replica
+    memory: MemoryGuard
     sync: SyncStrategy
     optimiser: torch.optim.Optimizer
+    rates: Rates
     average: Average
     validation: Validation | None
     checkpointer: Checkpointer
@@ -69,7 +89,7 @@ class Trainer:
     config: ModelConfig
 
     def __post_init__(self) -> None:
-        self.num_steps = self.recipe.num_steps(self.plan.steps_per_epoch)
+        self.num_steps = self.rates.num_steps
         self._taken: deque[_Taken] = deque()
         self._watch = clock.Stopwatch()
         self._asked_to_stop = False
@@ -81,6 +101,15 @@ class Trainer:
             self.progress.step,
             self.recipe.loading.prefetch_steps + self.recipe.sync.steps_to_report,
         )
+        faults = self.recipe.debug.out_of_memory
+        self._computing = Computing(
+            self.replica,
+            self.sync,
+            self.memory,
+            self.seat,
+            faults,
+            measures_noise=self.recipe.no_noise_scale is None,
+        )
         on_signals([signal.SIGTERM, signal.SIGUSR1], self._ask_to_stop)
 
     def run(self) -> bool:
@@ -91,7 +120,8 @@ class Trainer:
         first = self.progress.step
         if first == 0:
             self.heartbeat.beat("preflight", 0)
-            preflight(self.plan, self.loader, self.replica)
+            if preflight(self.plan, self.loader, self.replica, self.memory):
+                self.journal.write("out_of_memory", step=0, micro_batches=[], before_training=True)
         stop = validates = saves = False
         with (
             self.progress.running(),
@@ -117,6 +147,8 @@ class Trainer:
                         break
         self.heartbeat.beat("waiting for the last checkpoint")
         self.checkpointer.wait()
+        if not stop and self.recipe.checkpoint.average:
+            self._average_checkpoints(self.recipe.checkpoint.average)
         return not stop
 
     def result(self, seconds_by_rank: list[dict[str, float]]) -> dict[str, Any]:
@@ -131,6 +163,7 @@ class Trainer:
             average=self.average,
             matrix_rate=round(self.ceiling.matrix_rate),
             seconds_by_rank=seconds_by_rank,
+            peak_mb=self.memory.peak_mb,
         )
 
     def _step(self, batch: GlobalBatch, loaded: Iterator[list[MicroBatch]], *, settle: bool) -> _Taken:
@@ -141,28 +174,45 @@ class Trainer:
             micro_batches = next(loaded)
         digest = utterance_digest([key for m in micro_batches for key in m.keys])
         self.seat.check_copies(digest, self.replica.device)
+        set_learning_rate(self.optimiser, self.rates.at(batch.step))
+        part = RankPart(results=(), num_dropped=self._list_dropped(batch, micro_batches), utterances=digest)
+        computed, report = self._try(batch, micro_batches, part, settle=settle, again=False)
+        while self.memory.splits and report.result().out_of_memory:
+            found = self.memory.agree(batch, computed.failed)
+            self.journal.write("out_of_memory", step=batch.step, micro_batches=found)
+            computed, report = self._try(batch, micro_batches, part, settle=settle, again=True)
+        looked = None if computed.probe is None else computed.probe.send(self.seat.replicas)
+        with watch.time("compute"):
+            self.average.update(batch.step)
+        return _Taken(batch, report, watch.take(), looked)
+
+    def _try(
+        self,
+        batch: GlobalBatch,
+        micro_batches: list[MicroBatch],
+        part: RankPart,
+        *,
+        settle: bool,
+        again: bool,
+    ) -> tuple[Computed, PendingReport]:
+        """Compute and agree; when some rank had too little memory, all skip the step alike."""
+        watch = self._watch
         self.heartbeat.beat("computing")
-        set_learning_rate(self.optimiser, self._learning_rate(batch.step))
         with watch.time("compute"):
             self.sync.begin_step(batch, settle=settle)
-            results = self.replica.forward_backward(
-                micro_batches,
-                on_bucket=None if self.sync.per_micro_batch else self.sync.on_grad_ready,
-                on_micro_batch=self.sync.on_micro_batch if self.sync.per_micro_batch else None,
-            )
-        part = RankPart(
-            results=results,
+            computed = self._computing.run(batch, micro_batches, again=again)
+        if computed.failed is not None and not self.memory.splits:
+            raise does_not_fit(batch.micro_batches[computed.failed.index])
+        part = replace(
+            part,
+            results=computed.results,
             busy_seconds=watch.seconds["data"] + watch.seconds["compute"],
-            num_dropped=self._list_dropped(batch, micro_batches),
-            utterances=digest,
             stop=self._asked_to_stop or self.folder.stop.exists(),
+            out_of_memory=computed.failed is not None,
         )
         self.heartbeat.beat(WAITING)
         with watch.time("agreement"):
-            report = self.sync.step(self.optimiser, part)
-        with watch.time("compute"):
-            self.average.update(batch.step)
-        return _Taken(batch, report, watch.take())
+            return computed, self.sync.step(self.optimiser, part)
 
     def _settle(self, *, keep: int) -> bool:
         """Read what came out of all steps that are ready but the last ``keep``; True when told to stop."""
@@ -204,7 +254,7 @@ class Trainer:
             epoch=batch.epoch,
             loss=report.loss_sum / max(1, batch.total_tokens),
             grad_norm=report.grad_norm,
-            lr=self._learning_rate(batch.step),
+            lr=self.rates.at(batch.step),
             num_frames=batch.total_frames,
             num_utterances=batch.num_utterances,
             **({"frames_by_corpus": frames} if frames else {}),
@@ -218,6 +268,8 @@ class Trainer:
             bytes_per_step=report.bytes_sent,
             **({"storage": storage} if (storage := self.loader.take_storage_counts()) else {}),
         )
+        if taken.looked is not None:
+            self._measure_noise(batch, report, taken.looked)
         if progress.skipped_in_a_row >= self.recipe.numerics.max_skipped:
             raise RunError(
                 f"{progress.skipped_in_a_row} steps in a row had a loss or gradient that is not finite, "
@@ -225,6 +277,20 @@ class Trainer:
                 "Lower optimiser.lr, or look at the corpus; numerics.max_skipped sets the patience.",
             )
         return report.stop
+
+    def _measure_noise(self, batch: GlobalBatch, report: StepReport, looked: Looked) -> None:
+        """Take what a probe step saw into the run's noise scale, and write down what it says."""
+        num_units, weights, squares = looked.result()
+        if report.skipped or num_units < 2:
+            return
+        found = estimate(num_units, weights, squares, report.grad_norm, batch.total_tokens)
+        noise, settings = self.progress.noise, self.recipe.batch
+        noise.add(found, batch.total_tokens, batch.total_frames, batch.num_utterances)
+        times = self.plan.times(batch.step)
+        told = noise.told(
+            settings.seconds * times, settings.micro_batches_per_step * times, HOP / SAMPLE_RATE
+        )
+        self.journal.write("noise_scale", step=batch.step, epoch=batch.epoch, **asdict(found), **told)
 
     def _pause(self, step: int, *, validates: bool, saves: bool) -> None:
         """Between two steps, where all replicas agree: validate and save."""
@@ -240,6 +306,20 @@ class Trainer:
             self.heartbeat.beat("saving")
             tensors = collect(self.replica.held, self.optimiser, self.sync, self.seat, self.average)
             self.checkpointer.save(step, tensors, progress.as_dict())
+
+    def _average_checkpoints(self, number: int) -> None:
+        """Take the mean of the last checkpoints for the weights, and validate it."""
+        self.seat.world.barrier()  # the last one has its name when the leader has waited for it
+        whole = checkpoint_store.whole_checkpoints(self.folder.checkpoints)[-number:]
+        self.heartbeat.beat("averaging")
+        load_mean(whole, self.replica.held)
+        found = None
+        if self.validation is not None:
+            self.heartbeat.beat("validating")
+            found = self.validation.run(self.replica)
+            self.progress.take_average(found)
+        steps = [checkpoint_store.step_of(folder) for folder in whole]
+        self.journal.write("average", steps=steps, **({} if found is None else asdict(found)))
 
     def _validated(self, step: int, found: ValidationReport) -> bool:
         """Record a validation, and whether it was in vain; True when it is the best so far."""
@@ -279,9 +359,6 @@ class Trainer:
         if len(self.corpora) == 1:
             return {}
         return dict(zip(self.corpora, self.plan.frames_by_corpus(batch), strict=True))
-
-    def _learning_rate(self, step: int) -> float:
-        return learning_rate(self.recipe.optimiser, step, self.num_steps)
 
     def _list_dropped(self, batch: GlobalBatch, micro_batches: list[MicroBatch]) -> int:
         """Append utterances that could not be read to the run's list; how many there were."""

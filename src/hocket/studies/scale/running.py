@@ -26,6 +26,7 @@ from hocket.studies.scale.cell import Scored
 from hocket.studies.scale.grid import Point
 from hocket.training import launch
 from hocket.training.folder import RunFolder
+from hocket.training.recipe import TrainRecipe
 
 
 class Interrupted(Exception):
@@ -38,20 +39,35 @@ def train(point: Point, folder: Path, on_event: Callable[[Event], None]) -> Meas
     Raises :class:`Interrupted` when a signal ended it, and what training raises.
     """
     began = clock.monotonic()
-    run = RunFolder(folder / "run")
-    shutil.rmtree(folder, ignore_errors=True)  # of a try that came to no end
-    recipe = folder / "recipe.yaml"
-    files.write_text(recipe, recipes.dump(point.recipe))
-    if point.link == LOOPBACK:
-        told = launch.train(recipe, run=run.root, workers=point.workers, on_event=on_event)
-        if not told.get("finished", False):
-            raise Interrupted
-    else:
-        _train_over(Link.parse(point.link), point.workers, recipe, run, on_event)
+    run = run_once(point.recipe, folder, point.workers, on_event, point.link)
     measured = cell.measure(run, point.fingerprint, clock.monotonic() - began)
     shutil.rmtree(run.checkpoints, ignore_errors=True)  # the model stays
     cell.write(folder, measured)
     return measured
+
+
+def run_once(
+    recipe: TrainRecipe,
+    folder: Path,
+    workers: int,
+    on_event: Callable[[Event], None],
+    link: str = LOOPBACK,
+) -> RunFolder:
+    """Train by a recipe from the beginning, in ``folder``/run.
+
+    Raises :class:`Interrupted` when a signal ended it, and what training raises.
+    """
+    run = RunFolder(folder / "run")
+    shutil.rmtree(folder, ignore_errors=True)  # of a try that came to no end
+    written = folder / "recipe.yaml"
+    files.write_text(written, recipes.dump(recipe))
+    if link == LOOPBACK:
+        told = launch.train(written, run=run.root, workers=workers, on_event=on_event)
+        if not told.get("finished", False):
+            raise Interrupted
+    else:
+        _train_over(Link.parse(link), workers, written, run, on_event)
+    return run
 
 
 def score(

@@ -131,6 +131,8 @@ def _supervise(
         precision=recipe.precision,
         exact=False,
         sync=settings.name,
+        **supervisor.rates.record(),
+        no_noise_scale=recipe.no_noise_scale,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         num_frozen=num_frozen,
         num_utterances=len(corpora),

@@ -10,8 +10,8 @@ from hocket.core.errors import RunError
 from hocket.training.folder import RunFolder
 from hocket.training.journal import Journal
 from hocket.training.leased.ledger import Fairness, Ledger
-from hocket.training.optimiser import learning_rate
 from hocket.training.progress import Progress
+from hocket.training.rates import Rates
 from hocket.training.recipe import TrainRecipe
 
 
@@ -29,16 +29,13 @@ class Records:
     ) -> None:
         self._recipe, self._folder, self._plan, self._names = recipe, folder, plan, names
         self._journal, self.progress = journal, progress
-        self.num_steps = recipe.num_steps(plan.steps_per_epoch)
+        self.rates = Rates.of(recipe, plan)
+        self.num_steps = self.rates.num_steps
         self.fairness = Fairness()
 
     def begin(self, num_parts: int, num_workers: int, announces: bool) -> None:
         """Nothing of the step that comes next is known."""
         self._ledger = Ledger(num_parts, num_workers, announces, self.fairness)
-
-    def learning_rate(self, step: int) -> float:
-        """Of a step."""
-        return learning_rate(self._recipe.optimiser, step, self.num_steps)
 
     def part(self, rank: int, facts: dict[str, Any]) -> None:
         """A worker has done a part of a step."""
@@ -72,7 +69,7 @@ class Records:
                 epoch=batch.epoch,
                 loss=report.loss_sum / max(1, batch.total_tokens),
                 grad_norm=report.grad_norm,
-                lr=self.learning_rate(batch.step),
+                lr=self.rates.at(batch.step),
                 num_frames=batch.total_frames,
                 num_utterances=batch.num_utterances,
                 seconds={kind: round(value, 6) for kind, value in seconds.items()},

@@ -58,6 +58,7 @@ class Supervisor:
         self._template, self._keeper = template, keeper
         self._journal, self._restore = journal, go_back
         self.num_steps, self.fairness = self._records.num_steps, self._records.fairness
+        self.rates = self._records.rates
         assert isinstance(recipe.sync, LeasedSettings)
         self._per_part = recipe.sync.micro_batches_per_lease
         self._num_parts = -(-recipe.batch.micro_batches_per_step // self._per_part)
@@ -123,7 +124,7 @@ class Supervisor:
                     "lease",
                     step=ticket.step,
                     number=ticket.number,
-                    lr=self._records.learning_rate(ticket.step),
+                    lr=self._records.rates.at(ticket.step),
                     generation=self._desk.generation,
                     completed=self._dispenser.completed,
                 )
