@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from hocket import __version__
-from hocket.cli import bench, compare, demo, export, info, lm, prepare, recognize, scale, score, train
+from hocket.cli import bench, compare, demo, export, info, lm, prepare, probe, recognize, scale, score, train
 from hocket.core.errors import HocketError
 
 
@@ -59,6 +59,8 @@ app.command("compare")(compare.compare)
 app.add_typer(lm.app, name="lm")
 app.command("export")(export.export)
 app.command("scale")(scale.scale)
+app.command("probe")(probe.probe)
+app.command("hardware")(probe.hardware)
 app.add_typer(bench.app, name="bench")
 app.command("demo")(demo.demo)
 app.command("info")(info.info)

@@ -174,7 +174,11 @@ def exported(report: Exported) -> RenderableType:
         *((cost.name, _cost(cost, first=cost is report.costs[0])) for cost in report.costs),
         ("cost in words", unmeasured),
     ]
-    return facts(rows)
+    if not report.card_checks:
+        return facts(rows)
+    from hocket.reports.hardware import checks
+
+    return Group(facts(rows), checks(report.card_checks))
 
 
 def _cost(cost: Cost, first: bool) -> str:
