@@ -10,7 +10,7 @@ from hocket.core.errors import UsageError
 from hocket.core.layout import Layout
 from hocket.planning.candidate import Candidate, Crowding
 from hocket.planning.explain import explain
-from hocket.planning.memory import rank_memory
+from hocket.planning.memory import rank_memory, settle
 from hocket.planning.predict import predict_step
 from hocket.planning.scaling import curve
 from hocket.planning.search import consider, search
@@ -132,6 +132,15 @@ def test_memory_grows_with_the_batch_and_the_model_and_falls_with_every_split() 
         assert total(layout) < whole
     assert total(Layout(recompute=4)) < whole
     assert total(Layout(recompute="all")) < total(Layout(recompute=4))
+
+
+def test_a_target_in_bytes_becomes_as_few_blocks_as_keep_below_it() -> None:
+    work = job(config(num_layers=8))
+    kept = {number: rank_memory(work, Candidate(Layout(recompute=number))).activations for number in range(9)}
+    for number in (0, 3, 8):
+        target = f"{kept[number] / 1e6 + 0.1:.2f}MB"
+        assert settle(work, Candidate(Layout(recompute=target))).layout.recompute == number
+    assert settle(work, Candidate(Layout(recompute="1MB"))).layout.recompute == 8
 
 
 def test_more_micro_batches_under_way_are_more_memory() -> None:

@@ -74,7 +74,7 @@ class AlphaBeta:
             return 0.0
         hosts = {rank // self.per_host for rank in group}
         if len(hosts) == 1:
-            table = self.measured.get((operation, size))
+            table = self.measured.get((operation, 2 if operation == "p2p" else size))
             if table is not None:
                 return table.seconds(num_bytes)
             line = self.inside

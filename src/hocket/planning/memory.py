@@ -6,9 +6,9 @@ Counted is the storage of tensors. What libraries and the interpreter take is th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
-from hocket.core.layout import Layout
+from hocket.core.layout import Layout, target_bytes
 from hocket.parallel.pipeline import CHUNKS
 from hocket.parallel.pipeline_schedule import make_order
 from hocket.parallel.precision import Precision
@@ -77,6 +77,25 @@ def _of_rank(job: Job, candidate: Candidate, stages: Sequence[range], rank: int)
         activations=kept,
         passing=passing,
     )
+
+
+def settle(job: Job, candidate: Candidate) -> Candidate:
+    """With a number of blocks that recompute, where the layout gives bytes to stay below: as few as do."""
+    layout, config = candidate.layout, job.config
+    target = target_bytes(layout.recompute)
+    if target is None:
+        return candidate
+    cut, precision = Cut(layout.tp, layout.sp), candidate.precision
+    needed = 0
+    for batch in job.largest:
+        shape = batch.shape
+        least = activations.kept_by_subsampling(config, precision, shape, cut)
+        least += activations.kept_by_head(config, precision, shape, cut)
+        again = activations.kept_input(config, precision, shape, cut)
+        more = activations.kept_by_block(config, precision, shape, cut) - again
+        spare = max(0.0, target - least - config.num_layers * again)
+        needed = max(needed, config.num_layers - min(config.num_layers, int(spare / more)))
+    return replace(candidate, layout=replace(layout, recompute=needed))
 
 
 def copies_of(sync: SyncBase | LeasedSettings, num_replicas: int) -> float:

@@ -12,7 +12,7 @@ from hocket.parallel.check import check
 from hocket.parallel.precision import Precision
 from hocket.planning.candidate import Candidate, Cluster, Job
 from hocket.planning.enumerate import Asked, all_candidates
-from hocket.planning.memory import RankMemory, rank_memory
+from hocket.planning.memory import RankMemory, rank_memory, settle
 from hocket.planning.predict import Inside, predict_step, run_inside
 from hocket.planning.step_time import StepTime
 from hocket.sync.leased import LeasedSettings
@@ -138,9 +138,10 @@ def consider(
 
     ``known`` keeps what candidates of one layout and precision have in common.
     """
-    layout, sync = candidate.layout, candidate.sync
     job = job_of(candidate.micro_batches_per_step)
-    check(layout, job.config)
+    check(candidate.layout, job.config)
+    candidate = settle(job, candidate)
+    layout, sync = candidate.layout, candidate.sync
     if isinstance(sync, LeasedSettings) and layout.replica_size > 1:
         raise UsageError(f"with sync.name {sync.name} each worker holds a whole model")
     if exact and (layout.tp > 1 or layout.sp > 1 or not sync.exact_instead):

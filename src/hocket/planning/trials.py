@@ -64,11 +64,14 @@ def all_trials() -> list[Trial]:
     reduced = {"subsampling_factor": 8, "subsampling_channels": 192, "conv_kernel_size": 9}
     wide = model(hidden_size=512, ff_size=2048, num_heads=8, vocab_size=513, **reduced)
     deep = model(hidden_size=160, ff_size=320, num_layers=6, vocab_size=64, subsampling_channels=48)
+    uneven = model(hidden_size=224, ff_size=672, num_heads=4, vocab_size=96, subsampling_channels=24)
     return [
         Trial(narrow, _SHAPES),
         Trial(middle, _SHAPES),
         Trial(wide, _SHAPES),
         Trial(deep, _FEW_SHAPES),
+        Trial(uneven, _FEW_SHAPES),
+        Trial(uneven, _FEW_SHAPES, Cut(tp=4)),
         Trial(middle, _FEW_SHAPES, Cut(tp=2)),
         Trial(wide, _FEW_SHAPES, Cut(tp=4)),
         Trial(narrow, _FEW_SHAPES, Cut(sp=2)),
