@@ -9,7 +9,21 @@ import typer
 from typer.core import TyperGroup
 
 from hocket import __version__
-from hocket.cli import bench, compare, demo, export, info, lm, prepare, probe, recognize, scale, score, train
+from hocket.cli import (
+    bench,
+    compare,
+    demo,
+    export,
+    info,
+    lm,
+    plan,
+    prepare,
+    probe,
+    recognize,
+    scale,
+    score,
+    train,
+)
 from hocket.core.errors import HocketError
 
 
@@ -58,6 +72,7 @@ app.command("score")(score.score)
 app.command("compare")(compare.compare)
 app.add_typer(lm.app, name="lm")
 app.command("export")(export.export)
+app.command("plan")(plan.plan)
 app.command("scale")(scale.scale)
 app.command("probe")(probe.probe)
 app.command("hardware")(probe.hardware)
