@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -11,7 +12,9 @@ import pytest
 
 from hocket.comms.links import Hosts, Link, why_not
 from hocket.comms.links import hosts as module
+from hocket.comms.links.kernel import run
 from hocket.comms.links.throughput import measure
+from hocket.comms.links.wiring import ring, tree
 from hocket.core.errors import RunError, UsageError
 
 NAME = f"hkt{os.getpid()}"
@@ -64,4 +67,32 @@ def test_what_a_killed_run_left_is_removed() -> None:
     with Hosts(1, Link.parse("1gbit"), NAME) as (host,):
         assert host.namespace == f"{NAME}-0"
         assert f"{NAME}-1" not in namespaces()
+    assert namespaces() == []
+
+
+@needs_root
+def test_only_what_leaves_a_leaf_switch_crosses_its_thin_cable() -> None:
+    def crossed() -> int:
+        told = run("ip", "-n", f"{NAME}-switch", "-s", "-j", "link", "show", "up0")
+        return int(json.loads(told)[0]["stats64"]["tx"]["bytes"])
+
+    uplink = Link.parse("20mbit")
+    with Hosts(4, Link.parse("200mbit"), NAME, tree(2, uplink)) as hosts:
+        beside = measure(hosts[0], hosts[1], seconds=0.2)
+        assert crossed() < 0.1 * beside.num_bytes
+        across = measure(hosts[0], hosts[2], seconds=0.4)
+        assert crossed() > across.num_bytes
+        assert across.bits_per_second < 1.05 * uplink.bits_per_second
+    assert namespaces() == []
+
+
+@needs_root
+def test_hosts_of_a_ring_pass_on_what_is_for_others() -> None:
+    with Hosts(4, Link.parse("100mbit"), NAME, ring) as hosts:
+        before = [host.bytes_sent() for host in hosts]
+        found = measure(hosts[0], hosts[2], seconds=0.2)
+        passed = [host.bytes_sent() - was for host, was in zip(hosts, before, strict=True)]
+        assert passed[0] > found.num_bytes
+        assert passed[1] > found.num_bytes  # half way round goes towards higher numbers
+        assert passed[3] < 0.1 * found.num_bytes
     assert namespaces() == []

@@ -20,6 +20,23 @@ def export(
     check: Annotated[
         list[str] | None, typer.Option(help="Input to recognise by all ways, to see what they cost in words.")
     ] = None,
+    fixed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="UTTERANCESxFRAMES",
+            help="Add the fp32 graph for this many utterances of this many frames of 10 ms, as in 1x1600.",
+            show_default=False,
+        ),
+    ] = None,
+    card: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="CARD",
+            help="Say whether what is written can get onto a card of hocket hardware.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a trained model for another program."""
@@ -27,5 +44,5 @@ def export(
         from hocket.recognition.export import export as write
         from hocket.reports import tables
 
-        report = write(run, out, format, int8=int8, check=check or ())
+        report = write(run, out, format, int8=int8, check=check or (), fixed=fixed, card=card)
         output.give(report, lambda: tables.exported(report))

@@ -18,7 +18,9 @@ from hocket.cli import (
     fit_batch,
     info,
     lm,
+    plan,
     prepare,
+    probe,
     recognize,
     scale,
     score,
@@ -73,7 +75,10 @@ app.command("score")(score.score)
 app.command("compare")(compare.compare)
 app.add_typer(lm.app, name="lm")
 app.command("export")(export.export)
+app.command("plan")(plan.plan)
 app.command("scale")(scale.scale)
+app.command("probe")(probe.probe)
+app.command("hardware")(probe.hardware)
 app.add_typer(bench.app, name="bench")
 app.command("demo")(demo.demo)
 app.add_typer(study.app, name="study")

@@ -55,6 +55,10 @@ def train(
             show_default=False,
         ),
     ] = None,
+    auto: Annotated[
+        bool,
+        typer.Option("--auto", help="Plan first, and train on the layout and workers that are fastest here."),
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a setting of the recipe; repeatable."),
@@ -73,10 +77,15 @@ def train(
     ]
     if resume and run is None:
         raise UsageError("--resume: which run?", "Name its folder with --run.")
+    if auto and (layout is not None or resume):
+        raise UsageError("--auto chooses the layout", "Leave out --layout and --resume.")
     with reporting(as_json) as output, on_stderr() as progress:
         from hocket.cli.view import TrainingView
         from hocket.training import launch
 
+        if auto:
+            workers, chosen = _planned(recipe, workers, overrides, progress)
+            overrides += chosen
         if launch.launched_by_others():
             _join(recipe, run, workers, resume, overrides, progress, output)
             return
@@ -90,6 +99,18 @@ def train(
             on_event=TrainingView(progress).show,
         )
         _tell(folder, summary, output)
+
+
+def _planned(
+    recipe: Path, workers: int | None, overrides: list[str], progress: Progress
+) -> tuple[int, list[str]]:
+    """Workers, and settings of the layout, that a plan for this machine recommends."""
+    from hocket.cli import plan
+
+    made = plan.make(recipe, None, None, "time", workers, False, False, overrides, progress)
+    layout = made.chosen.candidate.layout
+    progress.say(made.words[0])
+    return layout.world_size, [f"layout={'{}' if str(layout) == 'single' else layout}"]
 
 
 def _join(
@@ -127,9 +148,12 @@ def _join(
 
 
 def _tell(folder: Path, summary: Mapping[str, Any], output: Output) -> None:
+    from hocket.cli.plan import cache_folder
     from hocket.reports import picture, tables
     from hocket.reports import run as runs
+    from hocket.studies.planning import forecast
 
+    forecast.beside(folder, cache_folder())
     page = picture.write(folder)
     answer = {"run": str(folder), **summary, "report": str(page)}
     output.give(answer, lambda: tables.training(runs.describe(folder), summary))

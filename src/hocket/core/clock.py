@@ -10,6 +10,9 @@ Clock = Callable[[], float]
 monotonic: Clock = time.perf_counter
 """Seconds from an arbitrary start, never going back: for durations."""
 
+busy: Clock = time.thread_time
+"""Seconds that this thread computed, by the system's account: what others took of the core is not in it."""
+
 wall: Clock = time.time
 """Seconds since the epoch: for stamps that people read."""
 

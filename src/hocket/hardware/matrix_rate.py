@@ -30,13 +30,14 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, shapes: Iterable[Shape
     the same time, since they will compute at the same time.
     """
     side = _SQUARE.get(device.type, 1024)
-    rate = max(_rate(device, dtype, shape) for shape in [(side, side, side), *shapes])
+    rate = max(product_rate(device, dtype, shape, _SECONDS) for shape in [(side, side, side), *shapes])
     if device.type == "cuda":
         torch.cuda.empty_cache()  # the training that follows has other shapes
     return rate
 
 
-def _rate(device: torch.device, dtype: torch.dtype, shape: Shape) -> float:
+def product_rate(device: torch.device, dtype: torch.dtype, shape: Shape, seconds: float) -> float:
+    """Operations a second in products of one shape: the fastest of a few runs of ``seconds`` each."""
     rows, inner, columns = shape
     left_MK = torch.full((rows, inner), 0.5, dtype=dtype, device=device)
     right_NK = torch.full((columns, inner), 0.5, dtype=dtype, device=device)  # as linear layers hold it
@@ -46,14 +47,15 @@ def _rate(device: torch.device, dtype: torch.dtype, shape: Shape) -> float:
         start = clock.monotonic()
         for _ in range(times):
             torch.mm(left_MK, right_NK.t(), out=out_MN)
-        _finish(device)
+        finish(device)
         return clock.monotonic() - start
 
     run(1)  # the first call prepares kernels
-    times = max(1, round(_SECONDS / max(run(1), 1e-6)))
+    times = max(1, round(seconds / max(run(1), 1e-6)))
     return 2.0 * rows * inner * columns * times / min(run(times) for _ in range(_REPEATS))
 
 
-def _finish(device: torch.device) -> None:
+def finish(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -35,18 +35,28 @@ LOGPROBS, LENGTHS = "logprobs", "encoded_lengths"
 _BATCH_NORM_EPS = 1e-5
 
 
-def graph(model: FastConformerCTC, metadata: Mapping[str, str], int8: bool = False) -> ModelProto:
+def graph(
+    model: FastConformerCTC,
+    metadata: Mapping[str, str],
+    int8: bool = False,
+    shape: tuple[int, int] | None = None,
+) -> ModelProto:
     """``audio_signal`` (B, F, T) and ``length`` (B) to ``logprobs`` (B, T', V) and ``encoded_lengths`` (B).
 
     ``int8`` quantises the products of the blocks: weights once, what meets them each time (dynamic
-    quantisation). Convolutions, scores of attention and the head stay in float32.
+    quantisation). Convolutions, scores of attention and the head stay in float32. ``shape`` (B, T) writes
+    the graph for inputs of that shape alone.
     Raises :class:`~hocket.core.errors.UsageError` where the package ``onnx`` is not installed.
     """
     config = model.config
     weights = {name: value.detach().cpu().float().numpy() for name, value in model.state_dict().items()}
     nodes = Nodes(int8)
-    signal = nodes.input(SIGNAL, "float", ["batch", config.num_mel_bins, "time"])
-    lens_B = nodes.input(LENGTH, "int64", ["batch"])
+    dims: tuple[str | int, ...] = ("batch", "time", "frames")
+    if shape is not None:
+        dims = (*shape, config.subsampled(shape[1]))
+    batch, time, frames = dims
+    signal = nodes.input(SIGNAL, "float", [batch, config.num_mel_bins, time])
+    lens_B = nodes.input(LENGTH, "int64", [batch])
     writer = _Writer(nodes, config, weights)
     x_BTD, lens_B = writer.subsampling(signal, lens_B)
     writer.describe(x_BTD, lens_B)
@@ -57,8 +67,8 @@ def graph(model: FastConformerCTC, metadata: Mapping[str, str], int8: bool = Fal
     )
     nodes.op("LogSoftmax", logits_BTV, name=LOGPROBS, axis=-1)
     nodes.op("Identity", lens_B, name=LENGTHS)
-    nodes.output(LOGPROBS, "float", ["batch", "frames", config.vocab_size])
-    nodes.output(LENGTHS, "int64", ["batch"])
+    nodes.output(LOGPROBS, "float", [batch, frames, config.vocab_size])
+    nodes.output(LENGTHS, "int64", [batch])
     return nodes.model("FastConformerCTC", metadata)
 
 

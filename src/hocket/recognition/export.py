@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,9 @@ from hocket.core import files
 from hocket.core.errors import RunError, UsageError
 from hocket.corpus import features
 from hocket.corpus.tokens import Tokens
+from hocket.hardware import catalogue, graph_facts
+from hocket.hardware.card_check import CardCheck, check_graph, check_torch
+from hocket.hardware.catalogue import Card
 from hocket.model import FastConformerCTC, hf, store
 from hocket.recognition import onnx_export, precision_cost
 from hocket.recognition.job import find_model
@@ -19,6 +22,8 @@ from hocket.recognition.precision_cost import Cost, Way
 
 Write = Callable[[Path, FastConformerCTC, Tokens], None]
 """Writes a model and its tokens into a folder that is there and empty."""
+Shape = tuple[int, int]
+"""Utterances, feature frames."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class Format:
     write: Write
     write_int8: Callable[[Path, FastConformerCTC], None] | None = None
     """Adds the model in int8, where the format has that."""
+    write_fixed: Callable[[Path, FastConformerCTC, Shape], None] | None = None
+    """Adds the model for inputs of one shape alone, where the format has that."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +54,29 @@ class Exported:
     """Hash of the weights in the run, as its ``summary.json`` names it."""
     costs: tuple[Cost, ...] = ()
     """What the ways of computing it cost in words, where that was asked for."""
+    card_checks: tuple[CardCheck, ...] = ()
+    """Each file beside the card that was named."""
 
 
 def export(
-    source: Path, out: Path, format: str, *, int8: bool = False, check: Sequence[str] = ()
+    source: Path,
+    out: Path,
+    format: str,
+    *,
+    int8: bool = False,
+    check: Sequence[str] = (),
+    fixed: str | None = None,
+    card: str | None = None,
 ) -> Exported:
     """Write the model of a run (or a model folder) into the new folder ``out``, whole or not at all.
 
-    ``int8`` adds the model with products of integers. ``check`` are inputs, as of a recognition, that
-    are then recognised by the run and by all that was written.
+    ``int8`` adds the model with products of integers, ``fixed`` (``1x1600``: utterances, feature frames)
+    one for inputs of that shape alone. ``check`` are inputs, as of a recognition, that are then
+    recognised by the run and by all that was written. ``card`` is one of the catalogue, which what was
+    written is held against.
 
-    Raises :class:`UsageError` for a format that is not known or that cannot hold this model, and
-    :class:`RunError` when there is no model, or ``out`` is there already.
+    Raises :class:`UsageError` for a format or card that is not known or a format that cannot hold this
+    model, and :class:`RunError` when there is no model, or ``out`` is there already.
     """
     if format not in FORMATS:
         raise UsageError(f"format: {format!r} is not known", f"Known: {', '.join(FORMATS)}.")
@@ -66,6 +84,11 @@ def export(
     if write_int8 is None and (int8 or check):
         able = ", ".join(name for name, entry in FORMATS.items() if entry.write_int8)
         raise UsageError(f"format: {format!r} has no int8, and hocket does not run it", f"Known: {able}.")
+    write_fixed = FORMATS[format].write_fixed
+    shape = None if fixed is None else parse_shape(fixed)
+    if shape is not None and write_fixed is None:
+        raise UsageError(f"format: {format!r} holds no shapes to fix", "Use --format onnx.")
+    target = None if card is None else catalogue.find(card)
     folder = find_model(source)
     if out.exists():
         raise RunError(f"{out}: it is there already", "Name another folder.")
@@ -76,6 +99,8 @@ def export(
         FORMATS[format].write(temporary, model, tokens)
         if int8 and write_int8 is not None:
             write_int8(temporary, model)
+        if shape is not None and write_fixed is not None:
+            write_fixed(temporary, model, shape)
         temporary.replace(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -90,7 +115,28 @@ def export(
         vocab_size=tokens.vocab_size,
         source_sha256=store.weights_sha256(model),
         costs=tuple(precision_cost.measure(ways, check)) if check else (),
+        card_checks=() if target is None else tuple(_beside(target, out, model)),
     )
+
+
+def parse_shape(text: str) -> Shape:
+    """``1x1600`` as (utterances, feature frames). Raises :class:`UsageError` for anything else."""
+    utterances, cross, frames = text.partition("x")
+    if not (cross and utterances.isdecimal() and frames.isdecimal() and int(utterances) and int(frames)):
+        raise UsageError(
+            f"--fixed {text}: not a shape", "Say utterances x frames of 10 ms, as in 1x1600 for one of 16 s."
+        )
+    return int(utterances), int(frames)
+
+
+def _beside(card: Card, out: Path, model: FastConformerCTC) -> Iterator[CardCheck]:
+    """Everything that was written, held against a card."""
+    graphs = sorted(out.glob("*.onnx"))
+    for path in graphs:
+        yield check_graph(card, graph_facts.read(path))
+    if not graphs:
+        weight_bytes = sum(each.numel() * each.element_size() for each in model.parameters())
+        yield check_torch(card, out.name, weight_bytes)
 
 
 def _write_hf(out: Path, model: FastConformerCTC, tokens: Tokens) -> None:
@@ -103,7 +149,10 @@ def _write_hf(out: Path, model: FastConformerCTC, tokens: Tokens) -> None:
 
 FORMATS: Mapping[str, Format] = {
     "onnx": Format(
-        "ONNX for hocket, ONNX Runtime and sherpa-onnx", onnx_export.write, onnx_export.write_int8
+        "ONNX for hocket, ONNX Runtime and sherpa-onnx",
+        onnx_export.write,
+        onnx_export.write_int8,
+        onnx_export.write_fixed,
     ),
     "hf": Format("ParakeetForCTC in Hugging Face's format", _write_hf),
 }

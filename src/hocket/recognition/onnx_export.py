@@ -19,6 +19,7 @@ from hocket.recognition.opening import ONNX
 
 TOKENS = "tokens.txt"
 BLANK = "<blk>"
+FIXED = "model.fixed.onnx"
 
 
 def write(out: Path, model: FastConformerCTC, tokens: Tokens) -> None:
@@ -32,6 +33,12 @@ def write(out: Path, model: FastConformerCTC, tokens: Tokens) -> None:
 def write_int8(out: Path, model: FastConformerCTC) -> None:
     """The graph with products of integers, beside the other."""
     _write_graph(out, model, "int8")
+
+
+def write_fixed(out: Path, model: FastConformerCTC, shape: tuple[int, int]) -> None:
+    """The graph in fp32 for so many utterances of so many frames alone, for compilers that need to know."""
+    graph = onnx_graph.graph(model, metadata(model), shape=shape)
+    files.write_bytes(out / FIXED, graph.SerializeToString())
 
 
 def metadata(model: FastConformerCTC) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TypeVar
@@ -118,6 +118,13 @@ def _charts(record: RunRecord, info: RunInfo) -> list[str]:
         by_kind = {kind: seconds / count for kind, seconds in info.seconds.items()}
         rows: dict[str, dict[str, float]] = {"rank 0": by_kind}
         charts.append(stacked_bars(rows, title="Where a step's time goes", unit="s"))
+    if info.forecast is not None and info.seconds and info.steps_done:
+        count = max(len(record.steps), 1)
+        both = {
+            "said": _as_in_runs(info.forecast.seconds),
+            "took": {kind: seconds / count for kind, seconds in info.seconds.items()},
+        }
+        charts.append(stacked_bars(both, title="A step as the planner says it, and as it was", unit="s"))
     if len(info.rank_seconds) > 1:
         slowest = max(info.rank_seconds)
         busy = {
@@ -129,6 +136,14 @@ def _charts(record: RunRecord, info: RunInfo) -> list[str]:
     charts.extend(_waste(steps))
     noises = noise.chart(runs.surviving(record.of_kind("noise_scale"), record.of_kind("start")))
     return charts if noises is None else [*charts, noises]
+
+
+def _as_in_runs(said: Mapping[str, float]) -> dict[str, float]:
+    """Kinds that a plan alone tells apart, as a run counts them."""
+    found = dict.fromkeys(runs.KINDS, 0.0)
+    for kind, seconds in said.items():
+        found[{"recompute": "compute", "bubble": "wait"}.get(kind, kind)] += seconds
+    return found
 
 
 def _waste(steps: Sequence[Event]) -> list[str]:

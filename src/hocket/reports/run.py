@@ -105,6 +105,19 @@ class RunInfo:
     """A ``batch.growth`` that would follow the noise scale; empty where the batch suits it throughout."""
     seconds_since_last_event: float | None
     weights_sha256: str | None
+    forecast: Forecast | None = None
+    """What the planner says of a step beside what it took, where this machine is known to it."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A step as it was said to be and as it was, in seconds."""
+
+    said: float
+    measured: float
+    """In the median."""
+    seconds: dict[str, float]
+    """What was said, by kind: those of a run, and those of a plan alone."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +131,7 @@ class RunRecord:
     """All events that are no steps, in the order written."""
     last_time: float | None
     summary: dict[str, Any]
+    forecast: Forecast | None = None
 
     def of_kind(self, kind: str) -> list[Event]:
         """Events of one kind, in the order written."""
@@ -141,7 +155,10 @@ def read(run: Path) -> RunRecord:
         last_time = float(event["time"]) if "time" in event else last_time
         if event.get("event") != "step":
             others.append(event)
-    return RunRecord(run, events.surviving_steps(path), others, last_time, _read_summary(run))
+    steps, forecast = events.surviving_steps(path), run / "forecast.json"
+    told = _read_json(forecast) if forecast.exists() else None
+    found = None if told is None else Forecast(told["said"], told["measured"], told["seconds"])
+    return RunRecord(run, steps, others, last_time, _read_summary(run), found)
 
 
 def describe(run: Path, now: clock.Clock = clock.wall) -> RunInfo:
@@ -216,6 +233,7 @@ def summarize(record: RunRecord, now: float) -> RunInfo:
         suggested_growth=noise.suggested_growth(noises, start, end),
         seconds_since_last_event=None if record.last_time is None else max(0.0, now - record.last_time),
         weights_sha256=_maybe_str(summary.get("weights_sha256")),
+        forecast=record.forecast,
     )
 
 
@@ -293,8 +311,10 @@ def _matrix_share(starts: Sequence[Event], steps: Sequence[Event], kinds: Sequen
 
 def _read_summary(run: Path) -> dict[str, Any]:
     path = run / "summary.json"
-    if not path.exists():
-        return {}
+    return _read_json(path) if path.exists() else {}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

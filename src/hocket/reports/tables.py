@@ -102,6 +102,7 @@ def run(info: RunInfo) -> RenderableType:
         *((f"restart {n}", restart.reason) for n, restart in enumerate(info.restarts, 1)),
         ("last checkpoint", _with(info.last_checkpoint, "after step {:,}".format)),
         ("failed checkpoints", f"{info.checkpoints_failed:,}" if info.checkpoints_failed else None),
+        ("a step, said and measured", _forecast(info)),
         ("weights", _with(info.weights_sha256, lambda digest: f"sha256 {digest}")),
         ("pictures", f"{info.run}/{PAGE}"),
     ]
@@ -202,7 +203,11 @@ def exported(report: Exported) -> RenderableType:
         *((cost.name, _cost(cost, first=cost is report.costs[0])) for cost in report.costs),
         ("cost in words", unmeasured),
     ]
-    return facts(rows)
+    if not report.card_checks:
+        return facts(rows)
+    from hocket.reports.hardware import checks
+
+    return Group(facts(rows), checks(report.card_checks))
 
 
 def _cost(cost: Cost, first: bool) -> str:
@@ -300,6 +305,15 @@ def _dev_wer(info: RunInfo) -> str | None:
         return None
     best = info.best_dev_wer
     return percent(info.dev_wer) + ("" if best is None or best == info.dev_wer else f", best {percent(best)}")
+
+
+def _forecast(info: RunInfo) -> str | None:
+    if info.forecast is None:
+        return None
+    said, measured = info.forecast.said, info.forecast.measured
+    return (
+        f"{duration(said)} said, {duration(measured)} measured: off by {100 * (said / measured - 1):+.0f} %"
+    )
 
 
 def _with(value: Any, say: Any, unit: str = "") -> str | None:

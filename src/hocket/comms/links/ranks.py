@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hocket.comms.links.hosts import INTERFACE, Host
+from hocket.comms.links.host import Host
+from hocket.comms.links.kernel import INTERFACE
 
 _PORT = 29500  # every host has all of its ports to itself
 

@@ -23,6 +23,8 @@ class Link:
     bits_per_second: float
     delay_seconds: float = 0.0
     """Added once on the way out of a host: a round trip has it twice."""
+    burst: int = 0
+    """Bytes that may pass at once after a pause; 0 for a millisecond's worth, and one large packet."""
 
     @classmethod
     def parse(cls, text: str) -> Link:
@@ -40,5 +42,5 @@ class Link:
 
     @property
     def burst_bytes(self) -> int:
-        """What may pass at once: a millisecond of the rate, and room for one large packet."""
-        return max(1 << 15, int(self.bits_per_second / 8 * 1e-3))
+        """What may pass at once."""
+        return self.burst or max(1 << 15, int(self.bits_per_second / 8 * 1e-3))

@@ -7,7 +7,7 @@ import statistics
 import threading
 from dataclasses import dataclass
 
-from hocket.comms.links.hosts import Host
+from hocket.comms.links.host import Host
 from hocket.core import clock
 
 _CHUNK = bytes(1 << 16)

@@ -1,0 +1,188 @@
+"""Looking for the way that pays: predict every candidate, refuse what cannot be, rank the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from hocket.core.errors import UsageError
+from hocket.core.layout import Layout
+from hocket.parallel.check import check
+from hocket.parallel.precision import Precision
+from hocket.planning.candidate import Candidate, Cluster, Job
+from hocket.planning.enumerate import Asked, all_candidates
+from hocket.planning.memory import RankMemory, rank_memory, settle
+from hocket.planning.predict import Inside, predict_step, run_inside
+from hocket.planning.step_time import StepTime
+from hocket.sync.leased import LeasedSettings
+
+Objective = Literal["time", "cost", "energy"]
+
+JobOf = Callable[[int], Job]
+"""The job when a step is cut into so many micro-batches."""
+
+_ROOM = 0.9
+"""Part of a device's memory that a plan may fill: allocators and fragments take the rest."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A candidate that runs, and what it is predicted to take."""
+
+    candidate: Candidate
+    step: StepTime
+    memory: RankMemory
+    """Of the rank that needs most."""
+    run_seconds: float
+    """Of all steps of the run."""
+    audio_per_second: float
+    dollars: float | None
+    """Of the run; None where devices have no price."""
+    kilowatt_hours: float | None
+    same_answer: bool
+    """The recipe's own precision, strategy and micro-batches: it learns what the recipe says. Others change
+    the arithmetic, and are worth it only if their word errors are."""
+
+    def value(self, objective: Objective) -> float:
+        """What is to be small."""
+        found = {"time": self.run_seconds, "cost": self.dollars, "energy": self.kilowatt_hours}[objective]
+        assert found is not None
+        return found
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A candidate that cannot be, and why."""
+
+    candidate: Candidate
+    reason: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """All candidates of a search, the best first."""
+
+    objective: Objective
+    ranked: tuple[Ranked, ...]
+    refused: tuple[Refused, ...]
+    chosen: Ranked
+    """The best of those that learn what the recipe says, or of all where the search was told so."""
+    workers: tuple[int, ...]
+    """Numbers of workers that were tried."""
+
+
+def search(
+    job_of: JobOf,
+    asked: Asked,
+    cluster: Cluster,
+    workers: Sequence[int],
+    objective: Objective = "time",
+    *,
+    exact: bool = False,
+    any_answer: bool = False,
+    told: Callable[[int, int], None] = lambda done, of: None,
+) -> Found:
+    """Predict every candidate of every number of ``workers``, and rank them by ``objective``.
+
+    ``exact`` is the recipe's numerics.exact; ``any_answer`` lets the choice fall on candidates that learn
+    something else; ``told`` hears how many of how many candidates are done. Raises :class:`UsageError` when
+    the objective has no figures, or no candidate is left, with the reasons.
+    """
+    lacking = {"cost": cluster.price_per_hour, "energy": cluster.watts}
+    if objective in lacking and lacking[objective] is None:
+        what = {"cost": "price", "energy": "power"}[objective]
+        raise UsageError(
+            f"--objective {objective}: {cluster.name} has no {what}",
+            "Give one that has it from the catalogue, or --objective time.",
+        )
+    candidates = [candidate for number in workers for candidate in all_candidates(asked, number)]
+    ranked: list[Ranked] = []
+    refused: list[Refused] = []
+    known: Known = {}
+    fitting: set[object] = set()
+    for done, candidate in enumerate(candidates):
+        told(done, len(candidates))
+        if _whole(candidate) in fitting:  # recomputing only costs where the same fits without
+            continue
+        try:
+            ranked.append(consider(job_of, asked, candidate, cluster, exact=exact, known=known))
+            fitting.add(_whole(candidate))
+        except UsageError as error:
+            refused.append(Refused(candidate, error.message))
+    told(len(candidates), len(candidates))
+    ranked.sort(key=lambda each: (each.value(objective), str(each.candidate)))
+    allowed = [each for each in ranked if any_answer or each.same_answer]
+    if not allowed:
+        reasons = list(dict.fromkeys(each.reason for each in refused))[:3]
+        raise UsageError(
+            f"no way of running this recipe fits {cluster.name}: {'; '.join(reasons)}",
+            "Lower batch.seconds or raise batch.micro_batches_per_step, or plan for larger devices or more.",
+        )
+    return Found(objective, tuple(ranked), tuple(refused), allowed[0], tuple(workers))
+
+
+Known = dict[tuple[Layout, Precision, int], Inside]
+
+
+def consider(
+    job_of: JobOf,
+    asked: Asked,
+    candidate: Candidate,
+    cluster: Cluster,
+    *,
+    exact: bool = False,
+    known: Known | None = None,
+) -> Ranked:
+    """Predict one candidate; raises :class:`UsageError` with the reason when it cannot be.
+
+    ``known`` keeps what candidates of one layout and precision have in common.
+    """
+    job = job_of(candidate.micro_batches_per_step)
+    check(candidate.layout, job.config)
+    candidate = settle(job, candidate)
+    layout, sync = candidate.layout, candidate.sync
+    if isinstance(sync, LeasedSettings) and layout.replica_size > 1:
+        raise UsageError(f"with sync.name {sync.name} each worker holds a whole model")
+    if exact and (layout.tp > 1 or layout.sp > 1 or not sync.exact_instead):
+        raise UsageError("numerics.exact goes with dp_replicate, dp_shard and pp, and plain all_reduce alone")
+    if layout.world_size > cluster.num_devices:
+        raise UsageError(f"{layout.world_size} workers, and {cluster.name} has {cluster.num_devices} devices")
+    memory = rank_memory(job, candidate)
+    there = _ROOM * _memory_of_worker(cluster, layout.world_size)
+    if memory.total + cluster.base_bytes > there:
+        raise UsageError(
+            f"a rank needs {(memory.total + cluster.base_bytes) / 1e9:.1f} GB, and a worker here can have "
+            f"{there / 1e9:.1f} GB"
+        )
+    known = {} if known is None else known
+    key = layout, candidate.precision, candidate.micro_batches_per_step
+    if key not in known:
+        known[key] = run_inside(job, layout, candidate.precision, cluster)
+    step = predict_step(job, candidate, cluster, inside=known[key])
+    run_seconds = step.seconds * job.num_steps
+    device_hours = layout.world_size * run_seconds / 3600
+    return Ranked(
+        candidate,
+        step,
+        memory,
+        run_seconds,
+        job.audio_per_step / step.seconds,
+        None if cluster.price_per_hour is None else device_hours * cluster.price_per_hour,
+        None if cluster.watts is None else device_hours * cluster.watts / 1000,
+        same_answer=candidate.precision == asked.precision
+        and candidate.sync == asked.sync
+        and candidate.micro_batches_per_step == asked.micro_batches_per_step,
+    )
+
+
+def _memory_of_worker(cluster: Cluster, workers: int) -> float:
+    """Bytes of a device; where workers share the host's memory, their part of it."""
+    if cluster.device == "cpu":
+        return cluster.memory_bytes * cluster.per_host / min(cluster.per_host, workers)
+    return cluster.memory_bytes
+
+
+def _whole(candidate: Candidate) -> object:
+    """What candidates share that differ in nothing but recomputation."""
+    return replace(candidate, layout=replace(candidate.layout, recompute="none"))

@@ -1,0 +1,1 @@
+"""A plan for people: a page with pictures, and a table for the terminal."""

@@ -1,0 +1,1 @@
+"""Which way of being parallel pays for a recipe: from the recipe and the machine to a plan."""
