@@ -153,6 +153,7 @@ class Recognition:
         self._run, self._scratch, self._input = run, scratch, f"{corpus}:{SPLIT}"
         self._audio = float(CorpusIndex.open(corpus, SPLIT).num_samples.sum()) / SAMPLE_RATE
         self._times = 1
+        self._count = 0
 
     def calibrate(self, seconds: float) -> None:
         """Choose how often the split is recognised."""
@@ -163,10 +164,11 @@ class Recognition:
     def measure(self, workers: Sequence[int]) -> Outcome:
         """Recognitions by so many workers each, at the same time: the sum of their own speeds."""
         times = self._times * max(workers)
+        self._count += 1  # an output that is there already would be gone on with
         started = [
             start("recognize", str(self._run), *[self._input] * times, "--out", str(out), "--workers", str(n))
             for number, n in enumerate(workers)
-            for out in [self._scratch / f"hypotheses-{number}.jsonl"]
+            for out in [self._scratch / f"hypotheses-{self._count}-{number}.jsonl"]
         ]
         told = [finish(process) for process in started]
         return Outcome(
