@@ -7,8 +7,8 @@ of steady state; what counts are the medians of the ratios within a round. Featu
 memory while training (``loading.cache_mb: 0``), so that no process becomes faster as it goes. Start-up is
 not counted, and given apart.
 
-    python benchmarks/long/two_workers.py [--corpus PREPARED] [--recipe recipes/an4.yaml] [--seconds 75]
-        [--rounds 3] [--part training recognition] [--quick] [--out benchmarks/results/NAME.md]
+    python benchmarks/long/two_workers.py [--corpus PREPARED] [--recipe recipes/an4.yaml] [--set KEY=VALUE]
+        [--seconds 75] [--rounds 3] [--part training recognition] [--quick] [--out benchmarks/results/NAME.md]
 """
 
 from __future__ import annotations
@@ -84,8 +84,11 @@ def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
 class Training:
     """Trainings of the same recipe; the steps are chosen to last long enough."""
 
-    def __init__(self, corpus: Path, recipe: Path, scratch: Path, warmup: int = WARMUP_STEPS) -> None:
+    def __init__(
+        self, corpus: Path, recipe: Path, settings: Sequence[str], scratch: Path, warmup: int = WARMUP_STEPS
+    ) -> None:
         self._corpus, self._recipe, self._scratch, self._warmup = corpus, recipe, scratch, warmup
+        self._settings = settings
         self._count = 0
         self._steps = 0
 
@@ -124,6 +127,7 @@ class Training:
             "validation.every_steps=0",
             "loading.cache_mb=0",
             "threads=1",
+            *self._settings,
         ]
         words = [word for change in changes for word in ("--set", change)]
         begun = time.time()
@@ -153,6 +157,7 @@ class Recognition:
         self._run, self._scratch, self._input = run, scratch, f"{corpus}:{SPLIT}"
         self._audio = float(CorpusIndex.open(corpus, SPLIT).num_samples.sum()) / SAMPLE_RATE
         self._times = 1
+        self._count = 0
 
     def calibrate(self, seconds: float) -> None:
         """Choose how often the split is recognised."""
@@ -163,10 +168,11 @@ class Recognition:
     def measure(self, workers: Sequence[int]) -> Outcome:
         """Recognitions by so many workers each, at the same time: the sum of their own speeds."""
         times = self._times * max(workers)
+        self._count += 1  # an output that is there already would be gone on with
         started = [
             start("recognize", str(self._run), *[self._input] * times, "--out", str(out), "--workers", str(n))
             for number, n in enumerate(workers)
-            for out in [self._scratch / f"hypotheses-{number}.jsonl"]
+            for out in [self._scratch / f"hypotheses-{self._count}-{number}.jsonl"]
         ]
         told = [finish(process) for process in started]
         return Outcome(
@@ -236,6 +242,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", type=Path, help="a prepared corpus; without one a synthetic one is made")
     parser.add_argument("--recipe", type=Path, default=RECIPE)
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], help="of the recipe: KEY=VALUE"
+    )
     parser.add_argument("--seconds", type=float, default=75.0, help="of steady state, about")
     parser.add_argument("--rounds", type=int, default=3)
     known = ["training", "recognition"]
@@ -252,7 +261,8 @@ def main() -> None:
         if corpus is None:
             corpus = scratch / "synthetic"
             finish(start("prepare", SYNTHETIC, str(corpus)))
-        training = Training(corpus.absolute(), asked.recipe, scratch, 2 if asked.quick else WARMUP_STEPS)
+        warmup = 2 if asked.quick else WARMUP_STEPS
+        training = Training(corpus.absolute(), asked.recipe, asked.settings, scratch, warmup)
         run = training.calibrate(asked.seconds)
         if "training" in asked.part:
             parts["training"] = rounds("training", training.measure, asked.rounds)

@@ -9,7 +9,7 @@ what counts is the median of the ratios of neighbouring trainings, in steady sta
 when hocket has its features in memory, too.
 
     python benchmarks/trainer_peer [--corpus PREPARED] [--preset small medium] [--precision fp32 bf16]
-        [--pairs 3] [--peer-as-ours] [--quick] [--out benchmarks/results/NAME.md]
+        [--pairs 3] [--peer-as-ours] [--peer-norm layer] [--quick] [--out benchmarks/results/NAME.md]
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import corpus
 import page
-from sides import PROCESSES, Case, matrix_rate, run_hocket, run_peer
+from sides import PROCESSES, Case, Peer, matrix_rate, run_hocket, run_peer
 
 STEPS = {"small": 200, "medium": 80}
 """Optimiser steps; other presets take 80."""
@@ -42,6 +42,8 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--peer-as-ours", action="store_true", help="with the allocator and kernel cache that ours get"
     )
+    norms = ["batch", "layer"]
+    parser.add_argument("--peer-norm", choices=norms, default="batch", help="ours is layer norm")
     parser.add_argument("--quick", action="store_true", help="whether it works, not how fast")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
@@ -49,9 +51,10 @@ def options() -> argparse.Namespace:
 
 def contest(asked: argparse.Namespace, case: Case, part: corpus.Part, scratch: Path) -> page.Row:
     """Tune the peer's loader, then let the sides take turns."""
+    peer = Peer(asked.peer_as_ours, asked.peer_norm)
     tuning = Case(case.preset, case.precision, case.utterances, case.warmup // 4 + 16, case.warmup // 4)
     tuned = {
-        count: run_peer(tuning, part, scratch / f"tune-{count}", count, asked.peer_as_ours).speed
+        count: run_peer(tuning, part, scratch / f"tune-{count}", count, peer).speed
         for count in (LOADER_WORKERS[:2] if asked.quick else LOADER_WORKERS)
     }
     best = max(tuned, key=lambda count: tuned[count])
@@ -60,7 +63,7 @@ def contest(asked: argparse.Namespace, case: Case, part: corpus.Part, scratch: P
     for number in range(asked.pairs):
         rates.append(matrix_rate(case.precision))
         ours.append(run_hocket(case, part, scratch / f"hocket-{number}"))
-        theirs.append(run_peer(case, part, scratch / f"peer-{number}", best, asked.peer_as_ours))
+        theirs.append(run_peer(case, part, scratch / f"peer-{number}", best, peer))
         _tell(
             f"{case.preset} {case.precision}: hocket {ours[-1].speed:.1f}, Trainer {theirs[-1].speed:.1f} "
             f"audio s/s, ratio {ours[-1].speed / theirs[-1].speed:.3f}; loss {ours[-1].steps[-1].loss:.3f}, "

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import torch
 import transformers
+from torch import Tensor
 
 from hocket.model import ModelConfig
 
 
-def parakeet(config: ModelConfig) -> transformers.PreTrainedModel:
+class ChannelNorm(torch.nn.LayerNorm):
+    """Layer norm over channels, which hocket's models from scratch have in place of batch norm."""
+
+    def forward(self, x_BDT: Tensor) -> Tensor:
+        """Normalise each frame."""
+        return super().forward(x_BDT.transpose(1, 2)).transpose(1, 2)
+
+
+def parakeet(config: ModelConfig, norm: str) -> transformers.PreTrainedModel:
     """``ParakeetForCTC`` of the same shape and with the same dropout, in training mode.
 
     It has dropout after the subsampling and inside the feed-forward; ``config.dropout``, at the outputs
     of a block's parts, must be 0, since transformers has none there. Its dropout of attention weights
-    and its layer drop, which hocket has not, are off. In the convolution module it has batch norm.
-    The loss is the sum over utterances.
+    and its layer drop, which hocket has not, are off. In the convolution module it has batch norm, with
+    ``norm`` ``layer`` hocket's layer norm instead. The loss is the sum over utterances.
     """
     if config.dropout != 0.0:
         raise ValueError(f"dropout {config.dropout}: transformers has no dropout there; compare with 0")
@@ -41,4 +51,7 @@ def parakeet(config: ModelConfig) -> transformers.PreTrainedModel:
         ctc_loss_reduction="sum",
     )
     model: transformers.PreTrainedModel = transformers.ParakeetForCTC(whole).train()
+    if norm == "layer":
+        for layer in model.encoder.layers:
+            layer.conv.norm = ChannelNorm(config.hidden_size)
     return model

@@ -46,6 +46,8 @@ class Job:
     betas: tuple[float, float]
     weight_decay: float
     max_grad_norm: float
+    norm: str
+    """Of the convolution module: batch or layer."""
 
 
 class Utterances(torch.utils.data.Dataset[dict[str, Tensor]]):
@@ -119,7 +121,7 @@ class Clock(transformers.TrainerCallback):
 def model_of(job: Job) -> transformers.PreTrainedModel:
     """The peer's model with the weights that hocket's training begins with."""
     config = ModelConfig.model_validate(dict(job.model))
-    theirs = parakeet(config)
+    theirs = parakeet(config, job.norm)
     found = theirs.load_state_dict(build(config, job.seed).state_dict(), strict=False)
     strange = [name for name in found.missing_keys if "running_" not in name and "num_batches" not in name]
     if strange or found.unexpected_keys:

@@ -52,6 +52,16 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Peer:
+    """How the other side is run, where that is not as it comes."""
+
+    as_ours: bool
+    """Its ranks are started with the allocator and the kernel cache that ours get."""
+    norm: str
+    """Of its convolution module: ``batch``, or ``layer`` as in ours."""
+
+
+@dataclass(frozen=True)
 class Step:
     """A step of either side, over all processes."""
 
@@ -145,8 +155,8 @@ def run_hocket(case: Case, part: Part, folder: Path) -> Result:
     return Result(config, begun, tuple(steps), case.warmup)
 
 
-def run_peer(case: Case, part: Part, folder: Path, loader_workers: int, as_ours: bool) -> Result:
-    """Train with ``transformers.Trainer``; with ``as_ours`` its ranks are started with what ours get."""
+def run_peer(case: Case, part: Part, folder: Path, loader_workers: int, peer: Peer) -> Result:
+    """Train with ``transformers.Trainer``."""
     folder.mkdir(parents=True)
     config = case.model(part.vocab_size)
     job = Job(
@@ -162,6 +172,7 @@ def run_peer(case: Case, part: Part, folder: Path, loader_workers: int, as_ours:
         betas=BETAS,
         weight_decay=WEIGHT_DECAY,
         max_grad_norm=MAX_GRAD_NORM,
+        norm=peer.norm,
     )
     path = folder / "job.json"
     path.write_text(json.dumps(asdict(job)), encoding="utf-8")
@@ -171,7 +182,7 @@ def run_peer(case: Case, part: Part, folder: Path, loader_workers: int, as_ours:
     _run(
         [sys.executable, "-m", "torch.distributed.run", *words],
         folder,
-        libraries.environment(1) if as_ours else {},
+        libraries.environment(1) if peer.as_ours else {},
     )
     ranks = [json.loads(Path(f"{path}.{rank}.json").read_text())["steps"] for rank in range(PROCESSES)]
     steps = []

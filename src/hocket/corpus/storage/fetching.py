@@ -149,7 +149,7 @@ class Fetcher:
                 elapsed = clock.monotonic() - begun
                 left = limit - elapsed
                 until = left if hedge_at is None else min(left, hedge_at - elapsed)
-                either = [*running, self._over]
+                either: list[Future[Any]] = [*running, self._over]
                 wait(either, timeout=max(0.0, until), return_when=FIRST_COMPLETED)
                 done = {answer for answer in running if answer.done()}
                 for answer in done:
