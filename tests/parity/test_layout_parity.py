@@ -74,4 +74,3 @@ def test_exact_sums_over_shards_are_those_of_one_process(num_ranks: int) -> None
     ranks = run_processes(num_ranks, courses, [(layout, how) for layout in EXACT[num_ranks]])
     for number in range(len(EXACT[num_ranks])):
         compare([found[number] for found in ranks], alone, tolerance=0.0)
-
