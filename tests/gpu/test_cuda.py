@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from hocket.comms.communicator import ThreadedCommunicator, run_threads
 from hocket.core.layout import Layout
 from hocket.core.work import MicroBatch
+from hocket.hardware.probing import ProbeSettings, default_workers, probe
 from hocket.model import ModelConfig, build
 from hocket.model.dropout import DropoutMasks, Site
 from hocket.parallel import apply
@@ -103,3 +104,14 @@ def test_compression_is_that_of_the_cpu_and_never_waits_for_the_device(name: str
 
     ours, theirs = agreed("cuda"), agreed("cpu")
     assert float((ours - theirs).norm() / theirs.norm()) < 1e-3
+
+
+def test_a_probe_measures_gpus(tmp_path: Path) -> None:
+    workers = default_workers()
+    found = probe(ProbeSettings(workers, tmp_path, seconds=5.0))
+    gpu = found.device
+    assert (gpu.kind, found.workers) == ("gpu", torch.cuda.device_count())
+    assert {rate.dtype for rate in gpu.products} == {"fp32", "tf32", "bf16", "fp16"}
+    assert gpu.memory_bandwidth is not None
+    assert gpu.memory_bandwidth.median > found.memory.bandwidth_one.median
+    assert all(each.backend == "nccl" for each in found.collectives)

@@ -152,6 +152,7 @@ def test_an_unknown_card_is_refused_with_those_nearest_to_it(asked: str, nearest
 
 
 def test_a_name_is_found_however_it_is_written() -> None:
+    assert catalogue.find("EPYC 7763") is catalogue.find("amd-epyc-7763")
     assert catalogue.find("h100 sxm") is catalogue.find("NVIDIA H100 SXM5 80GB") is catalogue.find("H-100")
 
 

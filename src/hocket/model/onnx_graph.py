@@ -51,9 +51,10 @@ def graph(
     config = model.config
     weights = {name: value.detach().cpu().float().numpy() for name, value in model.state_dict().items()}
     nodes = Nodes(int8)
-    batch, time, frames = (
-        ("batch", "time", "frames") if shape is None else (*shape, config.subsampled(shape[1]))
-    )
+    dims: tuple[str | int, ...] = ("batch", "time", "frames")
+    if shape is not None:
+        dims = (*shape, config.subsampled(shape[1]))
+    batch, time, frames = dims
     signal = nodes.input(SIGNAL, "float", [batch, config.num_mel_bins, time])
     lens_B = nodes.input(LENGTH, "int64", [batch])
     writer = _Writer(nodes, config, weights)

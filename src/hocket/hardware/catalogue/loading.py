@@ -96,10 +96,12 @@ class _File(Section):
 @functools.cache
 def cards() -> tuple[Card, ...]:
     """The whole catalogue: CPUs, GPUs, TPUs, other ASICs, FPGA cards, as its files list them."""
-    read = [recipes.load(path, _File) for path in sorted(FILES.glob("*.yaml"))]
-    sources = {name: Source(one.title, one.url) for file in read for name, one in file.sources.items()}
-    paths = {name: _path(name, one, sources) for file in read for name, one in file.paths.items()}
-    found = [_card(card, sources, paths) for file in read for card in file.cards]
+    found: list[Card] = []
+    for path in sorted(FILES.glob("*.yaml")):
+        file = recipes.load(path, _File)
+        sources = {name: Source(one.title, one.url) for name, one in file.sources.items()}
+        paths = {name: _path(name, one, sources) for name, one in file.paths.items()}
+        found += [_card(card, sources, paths) for card in file.cards]
     return tuple(sorted(found, key=lambda card: _KINDS.index(card.kind)))
 
 
@@ -107,7 +109,7 @@ _KINDS = ("cpu", "gpu", "tpu", "asic", "fpga")
 
 
 def find(name: str) -> Card:
-    """The card of a name or alias; case, spaces and hyphens do not matter.
+    """The card of a name or alias; case, spaces and hyphens do not matter, and the maker may be left out.
 
     Raises :class:`UsageError` for one that is not there, with the names nearest to it.
     """
@@ -115,7 +117,7 @@ def find(name: str) -> Card:
     names: dict[str, str] = {}
     for card in cards():
         for own in (card.name, *card.aliases):
-            if _plain(own) == wanted:
+            if _plain(own) in (wanted, _plain(card.maker) + wanted):
                 return card
             names[_plain(own)] = card.name
     near = [names[each] for each in names if wanted and wanted in each]

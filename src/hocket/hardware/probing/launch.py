@@ -42,6 +42,11 @@ def probe(settings: ProbeSettings, progress: Progress = lambda *_: None) -> Mach
     """
     if settings.workers < 1 or settings.seconds <= 0:
         raise UsageError("a probe needs at least one worker and some time")
+    if 0 < torch.cuda.device_count() < settings.workers:
+        raise UsageError(
+            f"{settings.workers} workers, {torch.cuda.device_count()} accelerators: each worker measures one",
+            "Leave --workers out.",
+        )
     begun, load = clock.monotonic(), os.getloadavg()[0]
     folder = settings.folder
     if not folder.is_dir():

@@ -73,7 +73,8 @@ class Reader:
         descriptor = os.open(self._path, flags)
         try:
             with mmap.mmap(-1, request) as buffer:  # aligned to a page, as O_DIRECT wants it
-                if warm and not self._in_memory:
+                # Other readers' cold reads drop pages where O_DIRECT is not to be had.
+                if warm and not (self._in_memory and self._how == "O_DIRECT"):
                     for place in places:
                         os.preadv(descriptor, [buffer], place)
                     self._in_memory = True
@@ -81,7 +82,6 @@ class Reader:
                     os.posix_fadvise(descriptor, self._first, self._size, os.POSIX_FADV_DONTNEED)
                     if pattern == "random":
                         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)  # nothing is read ahead
-                    self._in_memory = False
                 again = warm or self._how == "O_DIRECT"
                 return self._read(descriptor, buffer, order, again, seconds)
         finally:

@@ -17,7 +17,7 @@ from hocket.core import clock
 from hocket.core.events import EventLog
 from hocket.hardware.device import backend, choose_device, fix_arithmetic
 from hocket.hardware.probing import reading
-from hocket.hardware.probing.jobs import Job, Place, of_round
+from hocket.hardware.probing.jobs import Place, of_round
 from hocket.hardware.probing.kernels import Reference
 from hocket.hardware.probing.settings import ProbeSettings
 
@@ -46,12 +46,13 @@ def main() -> None:
 def _place(local_rank: int) -> Place:
     world = TorchCommunicator()
     device = choose_device("auto", local_rank)
-    name = "cpu"
+    names = ["cpu"] * world.world_size
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        name = torch.cuda.get_device_name(device).replace("/", "-")
-    names: list[str | None] = [None] * world.world_size
-    dist.all_gather_object(names, name)
+        # All ranks are on this host: the name of each one's device is known to all.
+        devices = [choose_device("cuda", rank) for rank in range(world.world_size)]
+        names = [torch.cuda.get_device_name(each).replace("/", "-") for each in devices]
+    name = names[world.rank]
     pair = None
     if world.world_size > 1:
         group = dist.new_group([0, 1], timeout=_LIMIT)
@@ -71,8 +72,11 @@ def _measure(settings: ProbeSettings, place: Place, folder: Path) -> dict[str, o
     begun, rounds = clock.monotonic(), 0
     while True:
         for number, job in enumerate(jobs):
+            place.world.barrier()  # the reference meets the same neighbours each time: all ranks at it
             steady.append(reference.seconds())
-            _once(job, place, each, samples)
+            place.world.barrier()
+            if job.run is not None:
+                samples.setdefault(job.key, []).append(job.run(each))
             if log is not None:
                 log.write("job", done=rounds * len(jobs) + number + 1, of=len(jobs) * usual, key=job.key)
         rounds += 1
@@ -82,12 +86,6 @@ def _measure(settings: ProbeSettings, place: Place, folder: Path) -> dict[str, o
         )
         # The first rank decides; the others may have other clocks.
         decision = torch.tensor([float(more)])
-        dist.broadcast(decision, 0)
+        place.world.broadcast(decision, 0)
         if not decision.item():
             return {"samples": samples, "reference": steady, "rounds": rounds, "device": place.name}
-
-
-def _once(job: Job, place: Place, seconds: float, samples: dict[str, list[float]]) -> None:
-    place.world.barrier()
-    if job.run is not None:
-        samples.setdefault(job.key, []).append(job.run(seconds))
