@@ -147,8 +147,12 @@ def test_an_unknown_card_is_refused_with_those_nearest_to_it(asked: str, nearest
     with pytest.raises(UsageError, match="is not in the catalogue") as refused:
         catalogue.find(asked)
     assert nearest in refused.value.hint
-    with pytest.raises(UsageError, match=r"lists all"):
+
+
+def test_a_name_without_a_letter_is_refused() -> None:
+    with pytest.raises(UsageError) as refused:
         catalogue.find("§")
+    assert refused.value.hint == "hocket hardware lists all."
 
 
 def test_a_name_is_found_however_it_is_written() -> None:

@@ -218,7 +218,7 @@ class Collective(_Closed):
         above = next(number for number, each in enumerate(self.timings) if num_bytes <= each.num_bytes)
         low, high = self.timings[above - 1], self.timings[above]
         share = math.log(num_bytes / low.num_bytes) / math.log(high.num_bytes / low.num_bytes)
-        return low.seconds.median * (high.seconds.median / low.seconds.median) ** share
+        return float(low.seconds.median * (high.seconds.median / low.seconds.median) ** share)
 
 
 @dataclass(frozen=True)

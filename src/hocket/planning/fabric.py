@@ -20,7 +20,10 @@ Group = Sequence[int]
 class Fabric(Protocol):
     """Seconds of collectives."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As a plan calls it."""
+        ...
 
     def seconds(self, operation: Operation, groups: Sequence[Group], num_bytes: float) -> float:
         """Until the last of ``groups``, which all run the same at the same time, is through.

@@ -117,7 +117,7 @@ def find(name: str) -> Card:
     names: dict[str, str] = {}
     for card in cards():
         for own in (card.name, *card.aliases):
-            if _plain(own) in (wanted, _plain(card.maker) + wanted):
+            if wanted and _plain(own) in (wanted, _plain(card.maker) + wanted):
                 return card
             names[_plain(own)] = card.name
     near = [names[each] for each in names if wanted and wanted in each]

@@ -52,7 +52,7 @@ def share(paths: Sequence[Sequence[int]], bandwidth_L: F64, latency_L: F64) -> P
     if not len(link_P):
         return Pattern((), flows_L)
     slope_F = _ends(flow_P, link_P, len(paths), bandwidth_L)
-    total_F = np.bincount(flow_P, weights=latency_L[link_P], minlength=len(paths))
+    total_F: F64 = np.bincount(flow_P, weights=latency_L[link_P], minlength=len(paths)).astype(np.float64)
     return Pattern(_corners(total_F, slope_F), flows_L)
 
 

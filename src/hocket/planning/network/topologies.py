@@ -168,9 +168,9 @@ def fat_tree(
         through = pod * up / spines / tree.core_oversubscription / cores
         for place in range(spines):
             core = [site.node(f"core{place}.{number}", "switch", 4) for number in range(cores)]
-            for group in above:
+            for spines_of_pod in above:
                 for top in core:
-                    site.cable(group[place], top, through, hosts.latency)
+                    site.cable(spines_of_pod[place], top, through, hosts.latency)
     return site.network(name, leaf_of, spread)
 
 

@@ -16,7 +16,7 @@ from hocket.core.work import GlobalBatch, MicroBatch, MicroBatchSpec
 from hocket.corpus.audio import SAMPLE_RATE
 from hocket.corpus.loading import Loader
 from hocket.corpus.mixture import CorpusMixture, common_tokens
-from hocket.corpus.storage import Storage
+from hocket.corpus.storage.recordings import Storage
 from hocket.hardware.device import choose_device, fix_arithmetic
 from hocket.hardware.memory import MemoryLimit, give_back_memory, keep_freed_memory
 from hocket.parallel import apply

@@ -73,7 +73,7 @@ class RecipeJobs:
             config=self.config,
             steps=[[_planned(spec, views) for spec in step if spec.num_utterances] for step in steps],
             steps_per_epoch=plan.steps_per_epoch,
-            num_steps=self.recipe.num_steps(plan.steps_per_epoch),
+            num_steps=self.recipe.num_steps(plan),
             keeps_average=self.recipe.ema.decay > 0,
             exact=self.recipe.numerics.exact,
             largest=[_planned(spec, views) for spec in worst_micro_batches(plan)],

@@ -281,7 +281,7 @@ def _catalogued(text: str, network: str | None) -> Ground:
         host_bytes_per_second=inside.bandwidth if kind == "cpu" else None,
         watts=None if card.power_watts is None else card.power_watts.value / parts * _HOST_WATTS_SHARE,
         price_per_hour=None if price is None else _an_hour(price.usd, price.per) / parts,
-        peaks={**flops, "memory": card.memory_bandwidth.value},
+        peaks={**{str(name): rate for name, rate in flops.items()}, "memory": card.memory_bandwidth.value},
     )
     return Ground(cluster, tuple(notes), topology, asked)
 
