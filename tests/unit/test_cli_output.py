@@ -119,8 +119,9 @@ def test_scoring_does_not_wait_for_torch() -> None:
 def test_verbs_are_the_documented_ones() -> None:
     """As ``hocket --help`` lists them."""
     shown = typer.main.get_command(app).list_commands(None)  # type: ignore[attr-defined]
-    jobs = ["prepare", "train", "recognize", "score", "compare", "export", "scale", "demo", "info"]
-    assert shown == [*jobs, "lm", "bench"]
+    jobs = ["prepare", "train", "recognize", "score", "compare", "export", "plan", "scale", "probe"]
+    jobs += ["hardware", "demo", "fit-batch", "average", "info"]
+    assert shown == [*jobs, "lm", "bench", "study"]
 
 
 class FakeClock:
