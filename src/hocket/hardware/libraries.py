@@ -17,9 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _PRELOAD = "LD_PRELOAD"
-_KERNEL_CACHE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+_KERNEL_CACHE, _ITS_OLD_NAME = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY"
 _KERNELS = "16384"
-"""Enough for some hundred shapes of utterances; a kernel takes some kilobytes."""
+"""Enough for some hundred shapes of utterances. A worker that meets as many holds more than a gigabyte of
+kernels in the end."""
 
 _ALLOCATORS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "tcmalloc": (("libtcmalloc_minimal.so.4",), {}),
@@ -44,7 +45,7 @@ def environment(
     number = str(threads)
     # OpenBLAS (numpy's, scipy's) would start its threads when it is imported, before workers are forked.
     found = {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number, "OPENBLAS_NUM_THREADS": "1"}
-    if not sparing and _KERNEL_CACHE not in given and _KERNEL_CACHE.replace("ONEDNN", "DNNL") not in given:
+    if not sparing and _KERNEL_CACHE not in given and _ITS_OLD_NAME not in given:
         found[_KERNEL_CACHE] = _KERNELS
     if _PRELOAD not in given:
         for name in available()[:1]:

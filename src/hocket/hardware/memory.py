@@ -2,8 +2,8 @@
 
 glibc hands large blocks back to the system as soon as they are freed, and asks for them again a
 moment later; the system then clears every page anew. A train step frees and asks for the same
-blocks hundreds of times (``benchmarks/kept_memory.py``, whose batches all have one shape: there it
-pays most, where shapes vary it brought next to nothing).
+blocks hundreds of times. It pays where batches have few shapes; where they have many, another
+allocator does (:mod:`hocket.hardware.libraries`).
 """
 
 from __future__ import annotations
