@@ -18,6 +18,7 @@ from hocket.model import ModelConfig, build, workload
 from hocket.parallel.whole import WholeReplica
 from hocket.training.memory import MemoryGuard
 from hocket.training.recipe import MemorySettings, TrainRecipe
+from processes import run_processes
 from small import SMALL_MODEL
 
 CPU = torch.device("cpu")
@@ -65,10 +66,12 @@ def test_pieces_have_the_gradient_of_the_whole(views: int, num_pieces: int) -> N
     assert float((found - expected).norm() / expected.norm()) < 1e-12
 
 
-def test_a_limit_is_held_to_and_pieces_fit_under_it() -> None:
+def under_a_limit() -> tuple[int, int, float, float, float]:
+    """Attempts that failed, pieces in the end, MiB left below the limit, differences of loss and gradient."""
     model = build(config(hidden_size=64, dropout=0.1), seed=1)
     replica = WholeReplica(model, CPU, precision="fp32", bucket_mb=1.0)
     whole = micro_batch(16, 800)
+    gradient(replica, [micro_batch(1, 800)])  # what libraries take for themselves, once
     give_back_memory(CPU)
     limit_mb = int(MemoryLimit(1).held_mb()) + 30
     memory = guard(limit_mb=limit_mb)
@@ -82,14 +85,22 @@ def test_a_limit_is_held_to_and_pieces_fit_under_it() -> None:
         except OutOfMemory as error:
             memory.note(pieces[error.position])
             attempts += 1
-    assert attempts > 0 and len(pieces) > 1
-    assert memory.peak_mb is not None and memory.peak_mb <= limit_mb
+    assert memory.peak_mb is not None
     loss, expected = gradient(replica, [whole])  # the limit is gone
-    assert again == pytest.approx(loss, rel=1e-6)
-    assert float((found - expected).norm() / expected.norm()) < 1e-5
+    difference = float((found - expected).norm() / expected.norm())
+    return attempts, len(pieces), limit_mb - memory.peak_mb, abs(again / loss - 1), difference
 
 
-def test_watching_keeps_nothing() -> None:
+def test_a_limit_is_held_to_and_pieces_fit_under_it() -> None:
+    """In a process of its own: the limit is on what a whole process holds, and here other tests hold some."""
+    [(attempts, num_pieces, left_mb, of_loss, of_gradient)] = run_processes(1, under_a_limit)
+    assert attempts > 0 and num_pieces > 1
+    assert left_mb >= 0
+    assert of_loss < 1e-6
+    assert of_gradient < 1e-5
+
+
+def held_after_each_pass() -> list[float]:
     replica = WholeReplica(build(config(dropout=0.1), seed=1), CPU, precision="fp32", bucket_mb=1.0)
     batch, memory = micro_batch(8, 300), guard(limit_mb=1 << 20)
     held = []
@@ -97,6 +108,11 @@ def test_watching_keeps_nothing() -> None:
         with memory.computing():
             gradient(replica, [batch])
         held.append(MemoryLimit(1).held_mb())
+    return held
+
+
+def test_watching_keeps_nothing() -> None:
+    [held] = run_processes(1, held_after_each_pass)
     assert held[-1] - held[1] < 4  # one pass takes some 40
 
 
