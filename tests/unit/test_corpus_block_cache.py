@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +47,26 @@ def test_what_is_needed_last_leaves(tmp_path: Path) -> None:
     shelf.drop(4)
     assert _kept(shelf) == {1, 6}
     assert cache.num_bytes == 24
+    cache.close()
+
+
+def test_others_change_what_is_there_meanwhile(tmp_path: Path) -> None:
+    cache = BlockCache(tmp_path, 10)
+    shelf = cache.shelf("train-1", 1 << 20, lambda: 0.0, lambda blocks: blocks.astype(np.float64))
+    done = threading.Event()
+
+    def change() -> None:
+        while not done.is_set():
+            shelf.present[:] = 1 - shelf.present
+
+    other = threading.Thread(target=change)
+    other.start()
+    try:
+        for _ in range(30):
+            assert not shelf.worth((1 << 20) - 1, 100)
+    finally:
+        done.set()
+        other.join()
     cache.close()
 
 

@@ -31,7 +31,7 @@ from hocket.corpus.prepare import PrepareSettings, prepare
 from hocket.corpus.storage.block_memory import BlockMemory
 from hocket.corpus.storage.meter import Counts
 from hocket.corpus.storage.recordings import Storage
-from hocket.corpus.storage.shard_source import Held, StorageSettings
+from hocket.corpus.storage.shard_source import Held, ShardSource, StorageSettings
 from hocket.corpus.tokens import Tokens
 from hocket.studies.storage import read_pass
 
@@ -254,6 +254,27 @@ def test_who_leaves_does_not_wait_for_a_silent_store(
     leaving.start()
     leaving.join(60)
     assert not leaving.is_alive()
+
+
+def test_what_a_thread_that_reads_ahead_fails_with_is_not_lost(
+    folders: tuple[Path, Path], far: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: ShardSource, block: int) -> Held:
+        raise ZeroDivisionError("nobody thought of this")
+
+    monkeypatch.setattr(ShardSource, "block", fail)
+    with pytest.raises(ZeroDivisionError):
+        _course(folders[1], _settings(tmp_path), far.address)
+    index = CorpusIndex.open(folders[1], "train")
+    _, plan = _loader(index, None)
+    storage = Storage.open([(index, far.address)], _settings(tmp_path), Future(plan, STEPS))
+    storage.at(0)
+    try:
+        with pytest.raises(ZeroDivisionError):  # though nobody has asked for anything
+            while True:
+                storage.at(1)
+    finally:
+        storage.close()
 
 
 def test_a_flipped_byte_costs_its_utterance_and_is_named(

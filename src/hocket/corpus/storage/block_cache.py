@@ -141,7 +141,8 @@ class BlockCache:
         for own in self._shelves:
             if own.next_use is None:
                 continue
-            there = np.flatnonzero(own.present).astype(np.int64)
+            # Of a copy: other processes and threads write there meanwhile, which numpy takes for an error.
+            there = np.flatnonzero(own.present.copy()).astype(np.int64)
             uses = own.next_use(there)
             if len(uses) > _VICTIMS:
                 latest = np.argpartition(uses, -_VICTIMS)[-_VICTIMS:]

@@ -44,12 +44,15 @@ class ReadAhead:
         self._schedule: Iterator[tuple[int, int, int]] = iter(())
         self._readers: list[Thread] = []
         self._stopped = False
+        self._failure: Exception | None = None
         self._begun, self._num_seen = clock.monotonic(), 0
         self._full_until, self._num_not_kept = 0.0, 0
         self.step = self._first_step = 0
 
     def at(self, step: int) -> None:
-        """Training has come to this step."""
+        """Training has come to this step. Raises what a thread that reads ahead has failed with."""
+        if self._failure is not None:
+            raise self._failure
         with self._moved:
             self.step = step
             self._moved.notify_all()
@@ -98,17 +101,20 @@ class ReadAhead:
         return self._future.steps_soon + int(2.0 * late * (self.step - self._first_step) / seconds)
 
     def _run(self, number: int) -> None:
-        while not self._stopped:
-            if number >= self.readers_wanted:
-                self._sleep()
-                continue
-            with self._schedule_lock:
-                upcoming = next(self._schedule, None)
-            if upcoming is None:
-                return
-            step, corpus, block = upcoming
-            while not self._stopped and not self._try(step, corpus, block):
-                self._sleep()
+        try:
+            while not self._stopped:
+                if number >= self.readers_wanted:
+                    self._sleep()
+                    continue
+                with self._schedule_lock:
+                    upcoming = next(self._schedule, None)
+                if upcoming is None:
+                    return
+                step, corpus, block = upcoming
+                while not self._stopped and not self._try(step, corpus, block):
+                    self._sleep()
+        except Exception as error:  # not of a store: those are met again by who needs the block
+            self._failure = error
 
     def _sleep(self) -> None:
         with self._moved:
