@@ -111,7 +111,8 @@ class MemoryWatch:
 
 def page(title: str, text: str, rows: list[str], out: Path | None) -> None:
     """Print a result and, where asked for, keep it with command, date and machine."""
-    command = " ".join(["python", *sys.argv])
+    words = sys.argv if out is None else [word for word in sys.argv if word not in ("--out", str(out))]
+    command = " ".join(["python", *words])
     head = f"# {title}\n\n`{command}`, {datetime.date.today()}; {json.dumps(describe())}\n"
     body = "\n".join([head, text, "", *rows, ""])
     print(body)
