@@ -7,21 +7,23 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import soundfile
 
 from corpora import noise, write_audio, write_table
-from hocket.core.errors import CorpusError
+from hocket.core.errors import CorpusError, UsageError
 from hocket.corpus import audio
 from hocket.corpus.index import CorpusIndex
 from hocket.corpus.prepare import PrepareSettings, prepare
 from hocket.corpus.report import read_corpus
-from hocket.corpus.shards import shar
+from hocket.corpus.shards import ogg, shar
 from hocket.corpus.shards.sharding import equal_borders
 
 SETTINGS = PrepareSettings(dev_fraction=0, block_size=4, shards=True, shard_mb=0.2, workers=1)
+ENCODED = {encode: replace(SETTINGS, encode=encode) for encode in get_args(shar.Encoding)}
 
 
 def _source(folder: Path) -> Path:
@@ -117,6 +119,52 @@ def test_the_bytes_are_the_same_for_any_workers(folders: tuple[Path, Path], tmp_
     table = str(folders[0].parent / "source" / "manifest.jsonl")
     prepare(table, tmp_path / "again", settings=replace(SETTINGS, workers=3))
     assert _hashes(tmp_path / "again") == _hashes(folders[1])
+
+
+def test_flac_has_the_same_samples(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    prepare(str(folders[0].parent / "source" / "manifest.jsonl"), tmp_path / "flac", settings=ENCODED["flac"])
+    plain, encoded = (CorpusIndex.open(folder, "train") for folder in (folders[0], tmp_path / "flac"))
+    assert plain.fingerprint == encoded.fingerprint
+    endings = set()
+    for row in range(len(plain)):
+        one, other = plain.utterance(row), encoded.utterance(row)
+        expected = audio.read(one.audio, one.channel, one.start, one.num)
+        assert np.array_equal(
+            expected, audio.read(other.audio, other.channel, other.start, other.num, other.member)
+        )
+        endings.add((one.audio.suffix, audio.probe(other.audio, other.member).format))
+    # Opus files stay as they are; a part of one is kept as the numbers that come of it.
+    kept = {(".opus", "OGG/OPUS"), (".ogg", "WAV/FLOAT")}
+    assert endings == {(".flac", "FLAC/PCM_16"), (".wav", "FLAC/PCM_16"), *kept}
+
+
+def test_opus_is_smaller_and_the_same_bytes_for_any_workers(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    table = str(folders[0].parent / "source" / "manifest.jsonl")
+    for workers in (1, 2):
+        prepare(table, tmp_path / str(workers), settings=replace(ENCODED["opus"], workers=workers))
+    assert _hashes(tmp_path / "1" / "train" / "shar") == _hashes(tmp_path / "2" / "train" / "shar")
+    plain, encoded = (CorpusIndex.open(folder, "train") for folder in (folders[0], tmp_path / "1"))
+    for row in range(len(plain)):
+        one, other = plain.utterance(row), encoded.utterance(row)
+        expected = audio.read(one.audio, one.channel, one.start, one.num)
+        heard = audio.read(other.audio, other.channel, other.start, other.num, other.member)
+        assert len(heard) == len(expected)
+        assert np.corrcoef(heard, expected)[0, 1] > 0.7  # of noise, which Opus has nothing to go by
+        if one.audio.suffix in (".flac", ".wav"):
+            assert audio.probe(other.audio, other.member).format == "OGG/OPUS"
+            assert other.member is not None and other.member[1] < one.num
+
+
+def test_an_encoding_without_shards_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="encode: opus is for recordings in shards"):
+        prepare(str(folders[0]), tmp_path / "out", settings=replace(ENCODED["opus"], shards=False))
+
+
+def test_only_ogg_streams_are_numbered_anew() -> None:
+    with pytest.raises(ValueError, match="byte 0"):
+        ogg.numbered(b"RIFF" + bytes(40), 1)
 
 
 def test_a_start_after_a_kill_keeps_what_was_written(

@@ -53,6 +53,12 @@ def prepare(
         typer.Option("--shards", help="Put the audio into tar files, too, for far-away stores."),
     ] = False,
     shard_mb: Annotated[float, typer.Option(min=0.01, help="Size of a shard, about, in MB.")] = 256.0,
+    encode: Annotated[
+        Literal["keep", "flac", "opus"],
+        typer.Option(
+            help="Recordings in shards: as they are, as FLAC (the same samples), or as Opus (with loss)."
+        ),
+    ] = "keep",
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Processes that read audio and write shards.", show_default="all cores"),
@@ -76,6 +82,7 @@ def prepare(
             workers=workers or os.cpu_count() or 1,
             shards=shards,
             shard_mb=shard_mb,
+            encode=encode,
         )
         report = prepare_corpus(source, out, format, settings, progress.update)
         output.give(report, lambda: tables.corpus(report))

@@ -24,13 +24,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hocket.core import clock, files, seeds
-from hocket.core.errors import CorpusError
+from hocket.core.errors import CorpusError, UsageError
 from hocket.corpus import audio, importers, index, manifest, report, splits, tokens
 from hocket.corpus.importers.base import ImportContext, Imported, Item, LeftOut, Progress
 from hocket.corpus.inspection import Limits, not_alignable, too_little_or_much
 from hocket.corpus.looking import Seen, look, look_apart
 from hocket.corpus.output import whole_folder
 from hocket.corpus.report import PrepareReport, SplitStatistics
+from hocket.corpus.shards.shar import Encoding
 from hocket.corpus.shards.sharding import ShardStatistics, cut_into_shards
 from hocket.corpus.text import Case, normalise
 
@@ -66,6 +67,8 @@ class PrepareSettings:
     """Put the audio into shards, too."""
     shard_mb: float = 256.0
     """Size of a shard, about, in MB."""
+    encode: Encoding = "keep"
+    """Of the recordings in shards."""
 
 
 def prepare(
@@ -79,9 +82,12 @@ def prepare(
 
     Utterances that training cannot use are left out, listed and counted; of dev and test only those
     that cannot be read are. ``out`` is whole or as it was before. Raises :class:`CorpusError` when
-    the source cannot be read, holds an id twice, or nothing in it can be used.
+    the source cannot be read, holds an id twice, or nothing in it can be used, and :class:`UsageError`
+    for settings that contradict each other.
     """
     settings = settings or PrepareSettings()
+    if settings.encode != "keep" and not settings.shards:
+        raise UsageError(f"encode: {settings.encode} is for recordings in shards", "Add --shards.")
     progress = progress or _silent
     begin = clock.monotonic()
     importer = importers.find(source, format)
@@ -117,6 +123,7 @@ def _shards(
             folder,
             split,
             shard_mb=settings.shard_mb,
+            encode=settings.encode,
             workers=max(1, settings.workers),
             staging=staging,
             progress=progress,
@@ -195,7 +202,7 @@ class _Corpus:
             settings={
                 name: value
                 for name, value in asdict(self.settings).items()
-                if name not in ("tokens", "decode", "workers", "shards", "shard_mb")
+                if name not in ("tokens", "decode", "workers", "shards", "shard_mb", "encode")
             },
             seconds=0.0,
         )

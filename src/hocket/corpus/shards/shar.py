@@ -1,9 +1,9 @@
 """Writing one shard: a tar of recordings with a manifest of cuts beside it, as lhotse's Shar has them.
 
 ``lhotse.CutSet.from_shar(in_dir=OUT/SPLIT/shar)`` reads them. In the tar each recording is followed by its
-description; a recording is the source's own file, byte for byte. Of a longer file, of which utterances
-are parts, the part alone is kept: as FLAC where that loses nothing (whole numbers of 8 to 24 bits), else
-as a WAV file of the very numbers that decoding gives.
+description; a recording is the source's own file, byte for byte, unless it is to be encoded. Of a longer
+file, of which utterances are parts, the part alone is kept: as FLAC where that loses nothing (whole numbers
+of 8 to 24 bits), else as a WAV file of the very numbers that decoding gives.
 
 The bytes are a function of the utterances alone: no time, user or machine stands in them.
 Formats: POSIX.1-2001 pax; https://lhotse.readthedocs.io/en/latest/datasets.html#lhotse-shar
@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,12 +30,20 @@ import soundfile
 from hocket.core import files
 from hocket.core.errors import AudioError, CorpusError
 from hocket.corpus import audio, manifest
+from hocket.corpus.shards import ogg
 
 _BLOCK, _RECORD = tarfile.BLOCKSIZE, tarfile.RECORDSIZE
 _WHOLE_NUMBERS = {"PCM_S8": ("int16", "PCM_16"), "PCM_U8": ("int16", "PCM_16"), "PCM_16": ("int16", "PCM_16")}
 _WHOLE_NUMBERS["PCM_24"] = ("int32", "PCM_24")
 _MOST_FLAC_CHANNELS = 8
+_OPUS_RATES, _MOST_OPUS_CHANNELS = (8_000, 12_000, 16_000, 24_000, 48_000), 2
 _ENDINGS = {"WAV": ".wav", "WAVEX": ".wav", "OGG": ".ogg", "FLAC": ".flac", "MP3": ".mp3", "AIFF": ".aiff"}
+
+
+Encoding = Literal["keep", "flac", "opus"]
+"""What becomes of recordings of whole numbers, as WAV and FLAC files hold: they stay as they are, become
+FLAC, which has the same samples, or Opus, which has not (RFC 6716; FLAC at rates and channels that Opus
+lacks). All else, of floats or compressed with loss already, stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,7 @@ class Job:
     entries: Sequence[Entry]
     block_sizes: Sequence[int]
     """Utterances in each block of the shard."""
+    encode: Encoding = "keep"
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ def write(job: Job) -> Written:
     with files.replacing(job.folder / tar_name(job.number)) as raw:
         tar = _Tar(raw)
         for entry in job.entries:
-            data, ending, start, info = _recording(entry)
+            data, ending, start, info = _recording(entry, job.encode)
             cut = manifest.Cut(
                 id=entry.id,
                 audio=Path(),
@@ -161,26 +170,41 @@ class _Tar:
         self.size += len(data)
 
 
-def _recording(entry: Entry) -> tuple[bytes, str, int, audio.AudioInfo]:
+def _recording(entry: Entry, encode: Encoding) -> tuple[bytes, str, int, audio.AudioInfo]:
     """Bytes, ending, the first sample that is heard, and the header, of an utterance's recording."""
     try:
         info = audio.probe(entry.audio)
-        if entry.start == 0 and entry.num == info.num_samples:
+        is_whole = entry.start == 0 and entry.num == info.num_samples
+        if is_whole and not _is_to_be_encoded(info, encode):
             data = entry.audio.read_bytes()
             info = audio.probe(entry.audio, data)
             ending = entry.audio.suffix.lower() or _ENDINGS.get(info.format.split("/")[0], ".audio")
             return data, ending, 0, info
-        return _part(entry, info)
+        return _part(entry, info, encode)
     except (AudioError, OSError, soundfile.LibsndfileError) as error:
         raise CorpusError(
             f"{entry.id}: {entry.audio}: it has changed since it was looked at: {error}", "Prepare again."
         ) from error
 
 
-def _part(entry: Entry, info: audio.AudioInfo) -> tuple[bytes, str, int, audio.AudioInfo]:
-    subtype = info.format.split("/")[1]
-    packed = subtype in _WHOLE_NUMBERS and info.channels <= _MOST_FLAC_CHANNELS
-    kind, kept = _WHOLE_NUMBERS[subtype] if packed else ("float32", "")
+def _is_packable(info: audio.AudioInfo) -> bool:
+    """Whether FLAC holds the very samples."""
+    return info.format.split("/")[1] in _WHOLE_NUMBERS and info.channels <= _MOST_FLAC_CHANNELS
+
+
+def _has_opus(info: audio.AudioInfo) -> bool:
+    return info.sample_rate in _OPUS_RATES and info.channels <= _MOST_OPUS_CHANNELS
+
+
+def _is_to_be_encoded(info: audio.AudioInfo, encode: Encoding) -> bool:
+    if encode == "keep" or not _is_packable(info):
+        return False
+    return not info.format.startswith("FLAC") or (encode == "opus" and _has_opus(info))
+
+
+def _part(entry: Entry, info: audio.AudioInfo, encode: Encoding) -> tuple[bytes, str, int, audio.AudioInfo]:
+    packed = _is_packable(info)
+    kind, kept = _WHOLE_NUMBERS[info.format.split("/")[1]] if packed else ("float32", "")
     with soundfile.SoundFile(str(entry.audio)) as file:
         if entry.start:
             file.seek(entry.start)
@@ -191,6 +215,9 @@ def _part(entry: Entry, info: audio.AudioInfo) -> tuple[bytes, str, int, audio.A
     if not packed:
         return _float_wav(x_NC.astype(np.float32), info.sample_rate), ".wav", 0, info
     out = io.BytesIO()
+    if encode == "opus" and _has_opus(info):
+        soundfile.write(out, x_NC, info.sample_rate, format="OGG", subtype="OPUS")
+        return ogg.numbered(out.getvalue(), zlib.crc32(x_NC.tobytes())), ".opus", 0, info
     soundfile.write(out, x_NC, info.sample_rate, format="FLAC", subtype=kept)
     return out.getvalue(), ".flac", 0, info
 

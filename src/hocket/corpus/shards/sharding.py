@@ -29,6 +29,8 @@ from hocket.corpus.shards import places, shar
 from hocket.corpus.shards.places import Shard
 
 _MB = 1e6
+_BYTES_A_SAMPLE = {"keep": 2.0, "flac": 1.0, "opus": 0.25}
+"""Of speech at 16 kHz, about."""
 _Cuts = Iterator[tuple[int, manifest.Cut | CorpusError]]
 
 
@@ -48,6 +50,7 @@ def cut_into_shards(
     split: str,
     *,
     shard_mb: float,
+    encode: shar.Encoding,
     workers: int,
     staging: Path,
     progress: Progress,
@@ -57,9 +60,9 @@ def cut_into_shards(
     Raises :class:`CorpusError` when a recording is not what it was when it was looked at.
     """
     index = CorpusIndex.open(folder, split)
-    weights, sources = _weigh(index)
+    weights, sources = _weigh(index, encode)
     borders = equal_borders(weights, index.block_starts, shard_mb * _MB)
-    job = hashlib.sha256(f"{index.fingerprint}{sources}{borders.tolist()}".encode()).hexdigest()[:16]
+    job = hashlib.sha256(f"{index.fingerprint}{sources}{borders.tolist()}{encode}".encode()).hexdigest()[:16]
     own = staging / f"{split}-{job}"
     own.mkdir(parents=True, exist_ok=True)
     total, begun = int(weights.sum()), clock.monotonic()
@@ -75,7 +78,7 @@ def cut_into_shards(
         )
 
     cuts = manifest.read(folder / split / manifest.FILE)
-    jobs = [_job(index, cuts, own, number, borders) for number in range(len(borders) - 1)]
+    jobs = [_job(index, cuts, own, number, borders, encode) for number in range(len(borders) - 1)]
     results = own / f"written-{len(jobs)}"
     for number in range(len(jobs)):
         there = [(own / name(number)).is_file() for name in (shar.tar_name, shar.cuts_name)]
@@ -118,7 +121,7 @@ def equal_borders(weights: I64, block_starts: I64, wanted: float) -> I64:
     return np.unique(np.concatenate([[0], inner, [len(ends)]])).astype(np.int64)
 
 
-def _weigh(index: CorpusIndex) -> tuple[I64, str]:
+def _weigh(index: CorpusIndex, encode: shar.Encoding) -> tuple[I64, str]:
     """The bytes that each row will take, about, and a hash of what the sources are."""
     batch = index.slice(0, len(index))
     paths = batch.column("audio").to_pylist()
@@ -129,16 +132,18 @@ def _weigh(index: CorpusIndex) -> tuple[I64, str]:
     for row, path in enumerate(paths):
         found = stamp(index.folder / path, index.folder)
         digest.update(repr((path, found)).encode("utf-8", "surrogateescape"))
-        whole = used[path] == 1 and starts[row] == 0
-        weights[row] = found[0] if found is not None and whole else 2 * int(nums[row])
+        whole = encode == "keep" and used[path] == 1 and starts[row] == 0
+        weights[row] = found[0] if found is not None and whole else int(_BYTES_A_SAMPLE[encode] * nums[row])
     return weights, digest.hexdigest()
 
 
-def _job(index: CorpusIndex, cuts: _Cuts, folder: Path, number: int, borders: I64) -> shar.Job:
+def _job(
+    index: CorpusIndex, cuts: _Cuts, folder: Path, number: int, borders: I64, encode: shar.Encoding
+) -> shar.Job:
     first, last = int(borders[number]), int(borders[number + 1])
     starts = index.block_starts[first : last + 1]
     entries: Sequence[shar.Entry] = list(_entries(index, cuts, int(starts[0]), int(starts[-1])))
-    return shar.Job(folder, number, entries, np.diff(starts).tolist())
+    return shar.Job(folder, number, entries, np.diff(starts).tolist(), encode)
 
 
 def _entries(index: CorpusIndex, cuts: _Cuts, first: int, last: int) -> Iterator[shar.Entry]:
