@@ -1,9 +1,10 @@
-"""Workers of recognition are started with what workers of training are."""
+"""Workers of recognition: started with what workers of training are, and on cores of their own."""
 
 import pytest
 
 from hocket.hardware import libraries
-from hocket.recognition.process import environment
+from hocket.recognition.hosts import Hosts
+from hocket.recognition.process import WorkerProcess, environment
 
 
 def test_a_worker_gets_threads_allocator_and_kernel_cache(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -13,3 +14,16 @@ def test_a_worker_gets_threads_allocator_and_kernel_cache(monkeypatch: pytest.Mo
     assert found["OMP_NUM_THREADS"] == "3"
     assert found.items() >= libraries.environment(3).items()
     assert "ONEDNN_PRIMITIVE_CACHE_CAPACITY" in found
+
+
+def test_workers_that_take_up_all_cores_get_their_own() -> None:
+    hosts = Hosts(WorkerProcess, "cpu", 4, (0, 1, 6, 7))
+    assert [hosts.pinned(slot, 4, 1) for slot in range(4)] == [(0,), (1,), (6,), (7,)]
+    assert [hosts.pinned(slot, 2, 2) for slot in range(2)] == [(0, 1), (6, 7)]
+
+
+def test_fewer_leave_other_jobs_their_cores() -> None:
+    hosts = Hosts(WorkerProcess, "cpu", 4, (0, 1, 6, 7))
+    assert {hosts.pinned(slot, 3, 1) for slot in range(3)} == {()}
+    assert hosts.pinned(0, 5, 1) == ()
+    assert Hosts(WorkerProcess, "cuda", 1, (0, 1)).pinned(0, 2, 1) == ()

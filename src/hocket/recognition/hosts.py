@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 
 from hocket.core.errors import UsageError
 from hocket.hardware.device import choose_device
+from hocket.hardware.host import usable_cores
 from hocket.recognition import ray_engine
 from hocket.recognition.messages import Start
 from hocket.recognition.process import Worker, WorkerProcess
@@ -32,8 +32,11 @@ class Hosts:
     """Numbers of this machine's cores that workers may use; empty elsewhere."""
 
     def pinned(self, slot: int, workers: int, threads: int) -> tuple[int, ...]:
-        """The cores of a worker's own; none where there are not enough, or where a GPU does the work."""
-        if self.device != "cpu" or workers * threads > len(self.cores):
+        """The cores of a worker's own, where workers take up all of them; none where a GPU does the work.
+
+        Fewer workers leave room for another job, which would choose the same cores: the system deals them.
+        """
+        if self.device != "cpu" or workers * threads != len(self.cores):
             return ()
         return self.cores[slot * threads : (slot + 1) * threads]
 
@@ -64,11 +67,3 @@ def open_hosts(engine: str, device: str, threads: int, sp: int = 1) -> Iterator[
             raise UsageError("device: cuda was asked for, and the Ray cluster has no GPU")
         kind = "cuda" if gpus and device != "cpu" else "cpu"
         yield Hosts(launch, kind, gpus if kind == "cuda" else max(1, cpus // threads), ())
-
-
-def usable_cores() -> tuple[int, ...]:
-    """Numbers of the cores that this process may use."""
-    try:
-        return tuple(sorted(os.sched_getaffinity(0)))
-    except AttributeError:  # not on macOS
-        return tuple(range(os.cpu_count() or 1))
