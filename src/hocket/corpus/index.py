@@ -83,6 +83,7 @@ SCHEMA: dict[str, pa.DataType] = {
     "block": pa.int32(),
     "key": pa.uint64(),
 }
+_OF_AN_UTTERANCE = ("id", "audio", "channel", "start", "num", "sample_rate", "text", "speaker")
 
 
 class CorpusIndex:
@@ -113,6 +114,7 @@ class CorpusIndex:
         self.folder, self.split = folder, split
         for name in ("num_samples", "num_tokens", "speaker", "block", "key"):
             setattr(self, name, self._file.view(name))
+        self._told = {name: self._file.column(name) for name in _OF_AN_UTTERANCE}
         tokens = self._file.column("token_ids")
         self._offsets: I64 = tokens.offsets.to_numpy(zero_copy_only=True)
         self._token_ids: I32 = tokens.values.to_numpy(zero_copy_only=True)
@@ -182,7 +184,7 @@ class CorpusIndex:
 
     def id(self, row: int) -> str:
         """The utterance's id."""
-        return str(self._column("id")[row].as_py())
+        return str(self._told["id"][row].as_py())
 
     def key_of(self, row: int) -> int:
         """What randomness of the utterance is keyed by."""
@@ -198,7 +200,7 @@ class CorpusIndex:
 
     def utterance(self, row: int) -> Utterance:
         """The row in full. Of a corpus in shards ``audio`` is the shard, where it lies in this folder."""
-        value = {name: self._column(name)[row].as_py() for name in SCHEMA if name != "token_ids"}
+        value = {name: column[row].as_py() for name, column in self._told.items()}
         audio, start, member = self.folder / value["audio"], value["start"], None
         if self.places is not None:
             audio, member, start = self.places.find_in(self.folder, int(row))
@@ -213,9 +215,6 @@ class CorpusIndex:
             speaker=None if value["speaker"] < 0 else self._meta["speakers"][value["speaker"]],
             member=member,
         )
-
-    def _column(self, name: str) -> Any:
-        return self._file.column(name)
 
 
 class IndexWriter:
