@@ -21,8 +21,8 @@ from hocket.studies.fit_batch.apart import Apart
 from hocket.studies.fit_batch.bench import Shape
 from hocket.studies.fit_batch.needs import Needs, lengths, measure, warming, worst
 from hocket.sync import SyncBase
-from hocket.training.assembly import make_plan
 from hocket.training.launch import worker_environment
+from hocket.training.parts import make_plan
 from hocket.training.recipe import TrainRecipe
 
 _CLOSE = 1.06
