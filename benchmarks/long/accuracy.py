@@ -16,16 +16,15 @@ import statistics
 import sys
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from training_runs import SYNTHETIC, corpus_in, give, head, trained
 
-from hocket.core import files, seeds
+from hocket.core import files
 from hocket.corpus.report import read_corpus
 from hocket.decoding.wer import edits
 from hocket.recognition import hypotheses
 from hocket.recognition.job import recognize
+from hocket.studies.batch.knee import interval_of
 from hocket.studies.recipes import shipped
 from hocket.training.checkpoint_average import average
 
@@ -35,7 +34,6 @@ MODELS = {
     f"moving average, {DECAY}": {"last": 1, "ema": True},
     f"mean of {KEPT} checkpoints": {"last": KEPT},
 }
-RESAMPLES = 2000
 Counts = tuple[list[int], list[int]]
 """Errors and words of each utterance."""
 
@@ -54,19 +52,6 @@ def counts(run: Path, name: str, corpus: Path, split: str, workers: int) -> Coun
         files.write_json(kept, [[edits(*pair).errors for pair in pairs], [len(ref) for ref, _ in pairs]])
     errors, words = json.loads(kept.read_text())
     return errors, words
-
-
-def interval(found: list[Counts], name: str) -> tuple[float, float]:
-    """95 % over seeds and utterances (Bisani & Ney, ICASSP 2004)."""
-    draw = seeds.generator("accuracy", name)
-    errors_SN, words_SN = (np.array([each[part] for each in found], float) for part in (0, 1))
-    num_seeds, num = errors_SN.shape
-    rates = []
-    for _ in range(RESAMPLES):
-        drawn = np.ix_(draw.integers(num_seeds, size=num_seeds), draw.integers(num, size=num))
-        rates.append(errors_SN[drawn].sum() / words_SN[drawn].sum())
-    low, high = np.quantile(rates, (0.025, 0.975))
-    return float(low), float(high)
 
 
 def main() -> None:
@@ -102,7 +87,7 @@ def main() -> None:
         for name in MODELS:
             found = [counts(run, name, corpus, split, o.workers) for run in runs]
             rates = [sum(errors) / sum(words) for errors, words in found]
-            low, high = interval(found, name)
+            low, high = interval_of(found, name)
             each = ", ".join(f"{100 * rate:.1f}" for rate in rates)
             rows.append(
                 f"| {precision} | {name} | {100 * statistics.fmean(rates):.1f} % "

@@ -40,6 +40,7 @@ class Ran:
     num_again: int
     """Steps that were taken again."""
     peak_mb: float | None
+    steps_per_epoch: int | None
 
 
 class Limited:
@@ -76,14 +77,15 @@ class Limited:
         settings = (f"batch.seconds={seconds:.3f}", f"memory.limit_mb={self.limit}")
         kept = self._folder / f"{seconds:.3f}.failed"
         if kept.is_file():
-            return Ran(False, 0, None)
+            return Ran(False, 0, None, None)
         try:
             run = trained(self._recipe, self._folder, f"{seconds:.3f}", 1, *self._alike, *settings)
         except HocketError as error:
             files.write_text(kept, f"{error}\n")
-            return Ran(False, 0, None)
+            return Ran(False, 0, None, None)
         peak = json.loads((run / "summary.json").read_text())["peak_mb"]
-        return Ran(True, len(events_of(run, "out_of_memory")), peak)
+        [start, *_] = events_of(run, "start")
+        return Ran(True, len(events_of(run, "out_of_memory")), peak, int(start["steps_per_epoch"]))
 
     def largest(self, near: float) -> float:
         """The largest step that survives without taking one again, by bisection from ``near`` on."""
@@ -91,6 +93,8 @@ class Limited:
         if self._survives(near):
             while self._survives(high := high * 1.15):
                 low = high
+                if self.ran(low).steps_per_epoch == 1:
+                    return low  # a step is a whole epoch
         else:
             while not self._survives(low := low / 1.15):
                 high = low
@@ -110,9 +114,12 @@ def row(name: str, limited: Limited) -> str:
     seconds = fitted["batch_seconds"]
     ran, largest = limited.ran(seconds), limited.largest(seconds)
     peak = "" if ran.peak_mb is None else f"{ran.peak_mb:.0f}"
+    share = seconds / largest
+    if ran.steps_per_epoch and (fewest := limited.ran(largest).steps_per_epoch):
+        share = fewest / ran.steps_per_epoch  # of several seconds that come to the same steps
     return (
         f"| {name} | {limited.limit} | {fitted['held_mb']:.0f} | {fitted['micro_batch_seconds']:.1f} s "
-        f"| {'yes' if ran.ended else 'no'} | {ran.num_again} | {peak} | {100 * seconds / largest:.0f} % "
+        f"| {'yes' if ran.ended else 'no'} | {ran.num_again} | {peak} | {100 * share:.0f} % "
         f"| {fitted['trials']:.0f} | {fitted['seconds']:.0f} s |"
     )
 

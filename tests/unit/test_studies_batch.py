@@ -122,6 +122,18 @@ def test_runs_have_the_same_audio_and_rates_by_rule(write_recipe: Callable[..., 
         expand(write_recipe(steps=5), study)
 
 
+def test_a_recipe_with_a_rule_of_its_own_is_taken_at_the_rate_that_it_comes_to(
+    write_recipe: Callable[..., Path],
+) -> None:
+    study = BatchStudy.model_validate({"times": (1, 4), "rules": ("sqrt", "none"), "seeds": 1})
+    own = {"lr": 1e-3, "lr_rule": "linear", "reference_seconds": 10}
+    rates = {}
+    for cell in expand(write_recipe(steps=40, optimiser=own), study).cells:
+        plan = make_plan(columns(200), seconds=cell.recipe.batch.seconds)
+        rates[cell.times, cell.rule] = Rates.of(cell.recipe, plan).record()["largest_lr"]
+    assert rates == {(1, "sqrt"): 2e-3, (4, "sqrt"): 4e-3, (4, "none"): 2e-3}
+
+
 def test_the_page_stands_on_its_own_and_says_what_was_found() -> None:
     found = [measured(times) for times in (1, 2, 4, 16)] + [measured(2, "none"), measured(1, seed=2)]
     of_sizes = sizes(found, 1.0)
@@ -142,6 +154,9 @@ def test_the_page_stands_on_its_own_and_says_what_was_found() -> None:
     drawn = page.draw(report)
     assert drawn.count("<svg") == 6
     assert "3 more to come" in drawn
+    assert "times the recipe&#x27;s, need twice the audio" in drawn
+    assert ">×16<" in drawn and ">×16: 320 s<" in drawn
+    assert drawn.count("sqrt, 95 %") == 1  # both ends of an interval are one entry of the legend
     assert "src=" not in drawn and "@import" not in drawn
     body = drawn[drawn.index("<body>") : drawn.index("</body>") + len("</body>")]
     ElementTree.fromstring(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from hocket.comms.communicator import Alone, ThreadedCommunicator, run_threads
-from hocket.core.errors import RunError
+from hocket.core.errors import RunError, UsageError
 from hocket.core.protocols import OutOfMemory
 from hocket.core.work import GlobalBatch, MicroBatch, MicroBatchSpec
 from hocket.hardware.memory import MemoryLimit, give_back_memory, is_out_of_memory
@@ -100,6 +101,23 @@ def test_a_limit_is_held_to_and_pieces_fit_under_it() -> None:
     assert of_gradient < 1e-5
 
 
+def passed_by(operations_mb: list[int]) -> float:
+    """MiB by which operations that each take so much pass a limit of 100 MiB."""
+    limit = MemoryLimit(int(MemoryLimit(1).held_mb()) + 100)
+    one, kept = torch.ones(1, requires_grad=True), []
+    with suppress(torch.OutOfMemoryError), limit.watching():
+        for size_mb in operations_mb:
+            kept.append(one.expand(size_mb << 18).exp())
+    return limit.peak_mb - limit.limit_mb
+
+
+def test_a_limit_is_passed_by_no_more_than_an_operation_takes_beyond_those_before() -> None:
+    [alike] = run_processes(1, passed_by, [18] * 10)
+    assert -30 < alike < 0  # the fifth leaves 10, and one takes 18
+    [larger] = run_processes(1, passed_by, [20, 20, 90])
+    assert 0 < larger <= 70
+
+
 def held_after_each_pass() -> list[float]:
     replica = WholeReplica(build(config(dropout=0.1), seed=1), CPU, precision="fp32", bucket_mb=1.0)
     batch, memory = micro_batch(8, 300), guard(limit_mb=1 << 20)
@@ -174,8 +192,14 @@ def test_an_utterance_that_does_not_fit_alone_is_tried_once_more_and_then_named(
 
 
 def test_less_than_what_is_held_is_refused() -> None:
-    with pytest.raises(RunError, match=r"limit_mb: 64"), guard(limit_mb=64).computing():
+    with pytest.raises(UsageError, match=r"limit_mb: 64: a worker holds"), guard(limit_mb=64).computing():
         pass
+
+
+def test_a_limit_of_the_host_is_none_of_a_gpu() -> None:
+    given, size = MemorySettings(limit_mb=900), workload.activations(config())
+    with pytest.raises(UsageError, match="computes on cuda"):
+        MemoryGuard(given, Alone(), size, device=torch.device("cuda"), can_repeat=True)
 
 
 def test_what_a_layout_has_no_part_in_is_said() -> None:

@@ -60,8 +60,10 @@ class BatchPlan:
                 "Choose another partition, or prepare the corpus from a source that has them.",
             )
         # The speed factor changes how much audio there is: its mean effect belongs to the size of a step.
-        seconds = self._mixture.seconds * float(np.mean([100.0 / percent for percent in self._percents]))
-        wanted = max(1, round(seconds / settings.seconds))
+        slower = float(np.mean([100.0 / percent for percent in self._percents]))
+        self.seconds_per_epoch = self._mixture.seconds * slower
+        """Audio of an epoch, in the mean over draws of speed."""
+        wanted = max(1, round(self.seconds_per_epoch / settings.seconds))
         self.num_pools = max(1, wanted // settings.pool_steps)
         self.steps_per_pool = round(wanted / self.num_pools)
         self._phases = Phases(self.num_pools, self.steps_per_pool, settings.growth)

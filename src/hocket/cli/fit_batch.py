@@ -47,12 +47,14 @@ def fit_batch(
         from hocket.studies import fit_batch as study
         from hocket.training.launch import resolve
 
+        given = settings or []
         found = study.fit_batch(
-            resolve(recipe, settings or []),
+            resolve(recipe, given),
             limit_mb=limit_mb,
             workers=workers,
             grow=grow,
             write=write,
             say=progress.say,
         )
-        output.give({**vars(found), "settings": found.settings}, lambda: study.draw(found, recipe))
+        answer = {**vars(found), "settings": found.settings}
+        output.give(answer, lambda: study.draw(found, recipe, given))

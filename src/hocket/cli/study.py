@@ -71,9 +71,10 @@ def batch(
             )
         except ValidationError as error:
             first = error.errors()[0]
-            raise UsageError(f"--{first['loc'][0]}: {first['msg']} (got {first['input']!r})") from None
+            option = str(first["loc"][0]).removesuffix("_minutes")
+            raise UsageError(f"--{option}: {first['msg']} (got {first['input']!r})") from None
         except ValueError:
-            raise UsageError(f"--times {times}: not numbers with commas between them") from None
+            raise UsageError(f"--times {times}: not whole numbers with commas between them") from None
         folder = out or Path("runs") / f"batch-{recipe.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
         watch = Watch(
             say=progress.say,

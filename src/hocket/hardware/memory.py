@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from hocket.core.errors import RunError, UsageError
+from hocket.core.errors import UsageError
 
 _STATM, _STATM_BYTES = Path("/proc/self/statm"), 256
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -68,6 +68,10 @@ class MemoryLimit:
     first that finds it grown, with less room left below the limit than the largest growth so far, raises
     :class:`torch.OutOfMemoryError`. No allocation is made to fail, so that no library is left in the middle
     of something. Linux only; raises :class:`UsageError` elsewhere.
+
+    It is kept by watching, so an operation that takes more than all before it while watching may pass it: by
+    no more than it takes beyond the largest of them. What is taken where no graph is built (reading ahead,
+    the optimiser's first step) is seen at the next operation.
     """
 
     def __init__(self, limit_mb: int) -> None:
@@ -95,12 +99,12 @@ class MemoryLimit:
     def watching(self) -> Iterator[None]:
         """While inside, graphs that are built are watched, also in their backward pass.
 
-        Raises :class:`RunError` when more than the limit is held before the first of them. Later what an
+        Raises :class:`UsageError` when more than the limit is held before the first of them. Later what an
         allocator keeps from the last time is there to be used again.
         """
         self._seen, self._growth = self.held_mb(), 0.0
         if self._seen > self.limit_mb and not self._began:
-            raise RunError(
+            raise UsageError(
                 f"memory.limit_mb: {self.limit_mb}: a worker holds {self._seen:.0f} MiB before it computes",
                 "Raise it, or lower loading.cache_mb.",
             )

@@ -8,7 +8,7 @@ for light and one for dark.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -39,11 +39,13 @@ def line_chart(
     y_label: str,
     from_zero: bool = False,
     x_ticks: Sequence[float] | None = None,
+    x_names: Callable[[float], str] | None = None,
 ) -> str:
     """Lines over one pair of axes, x from 0; points that are not finite are left out.
 
     The y axis is logarithmic where the values span more than a factor of 20 (a CTC loss falls from
-    hundreds to tenths) and none is zero. Raises ValueError when there is no point to draw.
+    hundreds to tenths) and none is zero. ``x_names`` says what stands at a tick. Raises ValueError when
+    there is no point to draw.
     """
     finite = [line for line in map(_finite, series) if line.xs]
     if not finite:
@@ -71,9 +73,8 @@ def line_chart(
         parts.append(f'<text x="{_LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
     for tick in x_ticks:
         x = place_x(tick)
-        parts.append(
-            f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{tick_label(tick, x_ticks)}</text>'
-        )
+        label = tick_label(tick, x_ticks) if x_names is None else escape(x_names(tick))
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{label}</text>')
     for line in kept:
         points = " ".join(f"{place_x(x):.1f},{place_y(y):.1f}" for x, y in zip(line.xs, line.ys, strict=True))
         parts.append(f'<polyline class="{line.style}" points="{points}"/>')
@@ -134,7 +135,8 @@ def _figure(title: str, unit: str, legend: str, parts: Sequence[str], height: fl
 
 
 def _legend(entries: Sequence[tuple[str, str]]) -> str:
-    items = "".join(f'<span><i class="{style}"></i>{escape(name)}</span>' for name, style in entries)
+    once = dict.fromkeys(entries)  # lines that belong together are named once
+    items = "".join(f'<span><i class="{style}"></i>{escape(name)}</span>' for name, style in once)
     return f'<div class="legend">{items}</div>'
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from hocket.comms.communicator import Communicator
-from hocket.core.errors import RunError
+from hocket.core.errors import RunError, UsageError
 from hocket.core.work import GlobalBatch, MicroBatch
 from hocket.hardware.memory import MemoryLimit
 from hocket.model.workload import Polynomial
@@ -32,6 +32,12 @@ class MemoryGuard:
         device: torch.device,
         can_repeat: bool,
     ) -> None:
+        if settings.limit_mb is not None and device.type != "cpu":
+            raise UsageError(
+                f"memory.limit_mb {settings.limit_mb}: of the host's memory, and this worker computes on "
+                f"{device.type}",
+                "Leave it out, or give device: cpu.",
+            )
         self._communicator, self._size, self._device = communicator, size, device
         self._limit = None if settings.limit_mb is None else MemoryLimit(settings.limit_mb)
         wanted = settings.when_full

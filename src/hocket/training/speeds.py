@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hocket.batching import Deal, deal
 from hocket.core.errors import UsageError
+from hocket.core.layout import Layout
+from hocket.core.work import GlobalBatch
 
 _MIN_BLOCK = 8
 
@@ -45,6 +48,11 @@ class Speeds:
         # A rank that had nothing to do gets another try as a slow one, so that it can be measured again.
         slowest = min((rate for rate in rates if rate > 0), default=1.0)
         return [(rate or slowest) / fastest for rate in rates] if fastest > 0 else self._known
+
+    def deal(self, batch: GlobalBatch, layout: Layout) -> Deal:
+        """Who computes what of a step at these speeds."""
+        costs = [micro_batch.cost for micro_batch in batch.micro_batches]
+        return deal(costs, layout.dp_replicate, layout.dp_shard, self.at(batch.step))
 
     def record(self, step: int, costs: Sequence[float], seconds: Sequence[float]) -> None:
         """What each rank computed in a step, in predicted cost, and how long it worked."""

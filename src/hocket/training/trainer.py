@@ -6,51 +6,42 @@ import signal
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from hocket.batching import BatchPlan, Deal, deal
+from hocket.batching import BatchPlan
 from hocket.comms.heartbeat import WAITING, Heartbeat
 from hocket.comms.supervision import on_signals
 from hocket.core import clock
-from hocket.core.errors import RunError
 from hocket.core.protocols import (
     PendingReport,
     RankPart,
     Replica,
-    StepReport,
     SyncStrategy,
     utterance_digest,
 )
 from hocket.core.work import EMPTY, GlobalBatch, MicroBatch
-from hocket.corpus.audio import SAMPLE_RATE
-from hocket.corpus.features import HOP
 from hocket.corpus.loading import Loader, Work
 from hocket.model.config import ModelConfig
-from hocket.sync import SyncBase
-from hocket.training import checkpoint_store
 from hocket.training.averaging import Average
-from hocket.training.ceiling import Ceiling
-from hocket.training.checkpoint_average import load_mean
-from hocket.training.checkpointer import Checkpointer, collect
 from hocket.training.computing import Computed, Computing
 from hocket.training.folder import RunFolder
 from hocket.training.journal import Journal
 from hocket.training.memory import MemoryGuard
-from hocket.training.noise_scale import estimate
 from hocket.training.optimiser import set_learning_rate
+from hocket.training.pauses import Pauses
 from hocket.training.preflight import does_not_fit, preflight
 from hocket.training.probing import Looked
 from hocket.training.progress import Progress
 from hocket.training.rank_seconds import RankSeconds
 from hocket.training.rates import Rates
 from hocket.training.recipe import TrainRecipe
+from hocket.training.recording import Recorder
 from hocket.training.result import write_result
 from hocket.training.seat import Seat
 from hocket.training.speeds import Speeds
-from hocket.training.validation import Validation, ValidationReport
 
 
 @dataclass(frozen=True)
@@ -72,7 +63,6 @@ class Trainer:
     folder: RunFolder
     seat: Seat
     plan: BatchPlan
-    corpora: tuple[str, ...]
     loader: Loader
     replica: Replica
     memory: MemoryGuard
@@ -80,12 +70,12 @@ class Trainer:
     optimiser: torch.optim.Optimizer
     rates: Rates
     average: Average
-    validation: Validation | None
-    checkpointer: Checkpointer
+    speeds: Speeds
+    recorder: Recorder
+    pauses: Pauses
     journal: Journal
     heartbeat: Heartbeat
     progress: Progress
-    ceiling: Ceiling
     config: ModelConfig
 
     def __post_init__(self) -> None:
@@ -94,13 +84,6 @@ class Trainer:
         self._watch = clock.Stopwatch()
         self._asked_to_stop = False
         self.rank_seconds = RankSeconds(self.progress, self.seat.world, self.replica.device)
-        assert isinstance(self.recipe.sync, SyncBase)
-        self._speeds = Speeds(
-            self.recipe.workers.speeds,
-            self.seat.layout.dp_replicate,
-            self.progress.step,
-            self.recipe.loading.prefetch_steps + self.recipe.sync.steps_to_report,
-        )
         faults = self.recipe.debug.out_of_memory
         self._computing = Computing(
             self.replica,
@@ -117,7 +100,7 @@ class Trainer:
 
         False when a signal ended it before that, at a checkpoint.
         """
-        first = self.progress.step
+        pauses, first = self.pauses, self.progress.step
         if first == 0:
             self.heartbeat.beat("preflight", 0)
             if preflight(self.plan, self.loader, self.replica, self.memory):
@@ -128,12 +111,12 @@ class Trainer:
             closing(self.loader),
             self.loader.prefetch(self._work(first)) as loaded,
         ):
-            if first and self._validates(first) and self.progress.validated.step != first:
-                self._pause(first, validates=True, saves=False)  # a signal came in its place
+            if first and pauses.validates(first) and self.progress.validated.step != first:
+                pauses.pause(first, validates=True, saves=False)  # a signal came in its place
             for step in range(first, self.num_steps):
-                if self._in_vain:
+                if pauses.in_vain:
                     break
-                validates, saves = validates or self._validates(step + 1), saves or self._saves(step + 1)
+                validates, saves = validates or pauses.validates(step + 1), saves or pauses.saves(step + 1)
                 self._taken.append(
                     self._step(self.plan.global_batch(step), loaded, settle=stop or validates or saves)
                 )
@@ -141,14 +124,11 @@ class Trainer:
                 if (stop or validates or saves) and self.sync.consistent_point():
                     stop = self._settle(keep=0) or stop
                     assert not self._taken, "a consistent point, and steps that nobody was told of"
-                    self._pause(step + 1, validates=validates and not stop, saves=saves or stop)
+                    pauses.pause(step + 1, validates=validates and not stop, saves=saves or stop)
                     validates = saves = False
                     if stop:
                         break
-        self.heartbeat.beat("waiting for the last checkpoint")
-        self.checkpointer.wait()
-        if not stop and self.recipe.checkpoint.average:
-            self._average_checkpoints(self.recipe.checkpoint.average)
+        pauses.finish(average=0 if stop else self.recipe.checkpoint.average)
         return not stop
 
     def result(self, seconds_by_rank: list[dict[str, float]]) -> dict[str, Any]:
@@ -161,7 +141,7 @@ class Trainer:
             workers=self.seat.world.world_size,
             num_steps=self.num_steps,
             average=self.average,
-            matrix_rate=round(self.ceiling.matrix_rate),
+            matrix_rate=round(self.recorder.ceiling.matrix_rate),
             seconds_by_rank=seconds_by_rank,
             peak_mb=self.memory.peak_mb,
         )
@@ -218,147 +198,20 @@ class Trainer:
         """Read what came out of all steps that are ready but the last ``keep``; True when told to stop."""
         stop = False
         while len(self._taken) > keep and self._taken[0].report.ready():
-            stop = self._record(self._taken.popleft()) or stop
+            taken = self._taken.popleft()
+            with self._watch.time("device"):  # counted with the step that is being queued
+                report = taken.report.result()
+            self.recorder.write(taken.batch, report, taken.seconds, taken.looked)
+            stop = report.stop or stop
         return stop
-
-    def _record(self, taken: _Taken) -> bool:
-        """Read what came out of a step, and write it down; True when a rank was told to stop."""
-        batch = taken.batch
-        with self._watch.time("device"):  # counted with the step that is being queued
-            report = taken.report.result()
-        progress = self.progress
-        progress.count(batch, report)
-        frames = self._frames_by_corpus(batch)
-        progress.count_corpora(frames)
-        if report.num_dropped == 0 and report.utterances != self.plan.digest(batch):
-            raise RuntimeError(f"step {batch.step} did not learn from exactly the utterances of its plan")
-
-        busiest, mine = max(report.busy_seconds), report.busy_seconds[self.seat.place]
-        wait = min(busiest - mine, report.sync_seconds)
-        seconds = {
-            "data": taken.seconds["data"],
-            "compute": taken.seconds["compute"] + taken.seconds.get("device", 0.0),
-            "communication": report.sync_seconds - wait,
-            "wait": wait,
-            "optimiser": taken.seconds["agreement"] - report.sync_seconds,
-        }
-        speeds = self._speeds.at(batch.step)
-        dealt = self._deal(batch)
-        uneven = dealt.imbalance(speeds)
-        self._speeds.record(batch.step, dealt.loads, self.seat.slowest_of_replicas(report.busy_seconds))
-        flops = self.ceiling.flops(batch)
-        progress.spend(seconds, uneven, flops, self.ceiling.matrix_rate)
-        self.journal.write(
-            "step",
-            step=batch.step,
-            epoch=batch.epoch,
-            loss=report.loss_sum / max(1, batch.total_tokens),
-            grad_norm=report.grad_norm,
-            lr=self.rates.at(batch.step),
-            num_frames=batch.total_frames,
-            num_utterances=batch.num_utterances,
-            **({"frames_by_corpus": frames} if frames else {}),
-            seconds={kind: round(value, 6) for kind, value in seconds.items()},
-            busy=[round(value, 6) for value in report.busy_seconds],
-            padding=round(1 - batch.total_frames / max(1, batch.padded_frames), 6),
-            imbalance=round(uneven, 6),
-            flops=round(flops),
-            utterances=report.utterances,
-            skipped=report.skipped,
-            bytes_per_step=report.bytes_sent,
-            **({"storage": storage} if (storage := self.loader.take_storage_counts()) else {}),
-        )
-        if taken.looked is not None:
-            self._measure_noise(batch, report, taken.looked)
-        if progress.skipped_in_a_row >= self.recipe.numerics.max_skipped:
-            raise RunError(
-                f"{progress.skipped_in_a_row} steps in a row had a loss or gradient that is not finite, "
-                f"the last at step {batch.step}",
-                "Lower optimiser.lr, or look at the corpus; numerics.max_skipped sets the patience.",
-            )
-        return report.stop
-
-    def _measure_noise(self, batch: GlobalBatch, report: StepReport, looked: Looked) -> None:
-        """Take what a probe step saw into the run's noise scale, and write down what it says."""
-        num_units, weights, squares = looked.result()
-        if report.skipped or num_units < 2:
-            return
-        found = estimate(num_units, weights, squares, report.grad_norm, batch.total_tokens)
-        noise, settings = self.progress.noise, self.recipe.batch
-        noise.add(found, batch.total_tokens, batch.total_frames, batch.num_utterances)
-        times = self.plan.times(batch.step)
-        told = noise.told(
-            settings.seconds * times, settings.micro_batches_per_step * times, HOP / SAMPLE_RATE
-        )
-        self.journal.write("noise_scale", step=batch.step, epoch=batch.epoch, **asdict(found), **told)
-
-    def _pause(self, step: int, *, validates: bool, saves: bool) -> None:
-        """Between two steps, where all replicas agree: validate and save."""
-        progress = self.progress
-        progress.forget_validation()
-        best = False
-        if self.validation is not None and validates:
-            self.heartbeat.beat("validating")
-            with self.average.in_place():
-                found = self.validation.run(self.replica)
-            best = self._validated(step, found)
-        if saves or best or self._in_vain:
-            self.heartbeat.beat("saving")
-            tensors = collect(self.replica.held, self.optimiser, self.sync, self.seat, self.average)
-            self.checkpointer.save(step, tensors, progress.as_dict())
-
-    def _average_checkpoints(self, number: int) -> None:
-        """Take the mean of the last checkpoints for the weights, and validate it."""
-        self.seat.world.barrier()  # the last one has its name when the leader has waited for it
-        whole = checkpoint_store.whole_checkpoints(self.folder.checkpoints)[-number:]
-        self.heartbeat.beat("averaging")
-        load_mean(whole, self.replica.held)
-        found = None
-        if self.validation is not None:
-            self.heartbeat.beat("validating")
-            found = self.validation.run(self.replica)
-            self.progress.take_average(found)
-        steps = [checkpoint_store.step_of(folder) for folder in whole]
-        self.journal.write("average", steps=steps, **({} if found is None else asdict(found)))
-
-    def _validated(self, step: int, found: ValidationReport) -> bool:
-        """Record a validation, and whether it was in vain; True when it is the best so far."""
-        settings = self.recipe.validation
-        best = self.progress.take_validation(found, settings)
-        self.journal.write("validation", step=step, **asdict(found), best=best)
-        if self._in_vain and step < self.num_steps:
-            told = asdict(self.progress.validated)
-            self.journal.write("early_stop", **told, metric=settings.metric, patience=settings.patience)
-        return best
-
-    @property
-    def _in_vain(self) -> bool:
-        return self.progress.validated.in_vain(self.recipe.validation.patience)
-
-    def _validates(self, step: int) -> bool:
-        every = self.recipe.validation.every_steps
-        return step == self.num_steps or (every > 0 and step % every == 0)
-
-    def _saves(self, step: int) -> bool:
-        return step == self.num_steps or step % self.recipe.checkpoint.every_steps == 0
 
     def _work(self, first: int) -> Iterator[Work]:
         """This rank's micro-batches of every step to come, for the loader to read ahead."""
         for step in range(first, self.num_steps):
             batch = self.plan.global_batch(step)
-            mine = self._deal(batch).of(self.seat.replica, self.seat.group)
+            mine = self.speeds.deal(batch, self.seat.layout).of(self.seat.replica, self.seat.group)
             specs = [EMPTY if position is None else batch.micro_batches[position] for position in mine]
             yield specs, batch.epoch, step
-
-    def _deal(self, batch: GlobalBatch) -> Deal:
-        layout, costs = self.seat.layout, [micro_batch.cost for micro_batch in batch.micro_batches]
-        return deal(costs, layout.dp_replicate, layout.dp_shard, self._speeds.at(batch.step))
-
-    def _frames_by_corpus(self, batch: GlobalBatch) -> dict[str, int]:
-        """Of several corpora; nothing of one alone."""
-        if len(self.corpora) == 1:
-            return {}
-        return dict(zip(self.corpora, self.plan.frames_by_corpus(batch), strict=True))
 
     def _list_dropped(self, batch: GlobalBatch, micro_batches: list[MicroBatch]) -> int:
         """Append utterances that could not be read to the run's list; how many there were."""

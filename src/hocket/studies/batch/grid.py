@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, PositiveInt, field_validator
 
 from hocket.core.errors import UsageError
 from hocket.core.recipe import Section
 from hocket.corpus.report import read_corpus
 from hocket.training.launch import resolve
+from hocket.training.rates import rule_factor
 from hocket.training.recipe import LrRule, TrainRecipe
 
 TEST_SPLITS = ("test", "dev")
@@ -36,8 +37,8 @@ ALIKE = (
 class BatchStudy(Section):
     """What is compared."""
 
-    times: tuple[int, ...] = Field(default=(1, 2, 4, 8, 16), min_length=2)
-    """Sizes of a step, in multiples of the recipe's."""
+    times: tuple[PositiveInt, ...] = Field(default=(1, 2, 4, 8, 16), min_length=2)
+    """Sizes of a step, in multiples of the recipe's, which is one of them."""
 
     rules: tuple[LrRule, ...] = Field(default=("sqrt", "linear", "none"), min_length=1)
     """Learning-rate rules; the first is recommended, and has all the seeds."""
@@ -50,6 +51,13 @@ class BatchStudy(Section):
     """No run is begun that would probably end after this; the same command goes on later."""
 
     set: tuple[str, ...] = ()
+
+    @field_validator("times")
+    @classmethod
+    def _own_size(cls, given: tuple[int, ...]) -> tuple[int, ...]:
+        if 1 not in given:
+            raise ValueError("1, the recipe's own size, must be among them: the others are held against it")
+        return given
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ def expand(path: Path, study: BatchStudy) -> Grid:
     A step of size N has N times the audio and the micro-batches, a run as much audio as the recipe's.
     Raises :class:`UsageError` for what cannot be compared.
     """
-    base = resolve(path, [*study.set, *ALIKE])
+    base = _rule_settled(resolve(path, [*study.set, *ALIKE]))
     if base.steps is None:
         raise UsageError(f"{path}: it counts epochs; a study counts steps", "Give --set steps=N.")
     if base.steps // max(study.times) < 2:
@@ -115,6 +123,16 @@ def expand(path: Path, study: BatchStudy) -> Grid:
                     cell = _cell(base, times, rule, base.seed + turn, str(told["fingerprint"]))
                     found.setdefault(cell.fingerprint, cell)
     return Grid(tuple(found.values()), corpus, split, base)
+
+
+def _rule_settled(recipe: TrainRecipe) -> TrainRecipe:
+    """A recipe with the learning rate that its own rule comes to: the study's rules go on from there."""
+    optimiser = recipe.optimiser
+    if optimiser.reference_seconds is None:
+        return recipe
+    factor = rule_factor(optimiser.lr_rule, recipe.batch.seconds, optimiser.reference_seconds)
+    changes = {"lr": optimiser.lr * factor, "lr_rule": "none", "reference_seconds": None}
+    return recipe.model_copy(update={"optimiser": optimiser.model_copy(update=changes)})
 
 
 def _cell(base: TrainRecipe, times: int, rule: LrRule, seed: int, corpus: str) -> Cell:

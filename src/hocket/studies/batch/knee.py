@@ -59,11 +59,11 @@ class Knee:
 
 
 def sizes(found: Sequence[Measured], target: float) -> list[Size]:
-    """All sizes and rules, the smallest first."""
+    """All sizes, the smallest first, each under the rules in the order of their runs."""
     groups: dict[tuple[int, str], list[Measured]] = {}
     for each in found:
         groups.setdefault((each.times, each.rule), []).append(each)
-    return [_size(groups[key], target) for key in sorted(groups)]
+    return [_size(groups[key], target) for key in sorted(groups, key=lambda key: key[0])]
 
 
 def _size(runs: list[Measured], target: float) -> Size:
@@ -148,12 +148,19 @@ def _median(values: Sequence[float | None]) -> float | None:
 
 
 def interval(runs: Sequence[Measured]) -> tuple[float, float]:
-    """95 % of a bootstrap that draws seeds and utterances (Bisani & Ney, ICASSP 2004), for the mean WER."""
+    """95 % for the mean WER of runs that differ in their seed."""
     if len(runs) == 1:
         return runs[0].wer_low, runs[0].wer_high
-    draw = keyed.generator("batch study", *(each.fingerprint for each in runs))
-    errors_SN = np.array([each.errors for each in runs], float)
-    words_SN = np.array([each.words for each in runs], float)
+    return interval_of([(each.errors, each.words) for each in runs], *(each.fingerprint for each in runs))
+
+
+def interval_of(counts: Sequence[tuple[Sequence[int], Sequence[int]]], *name: str) -> tuple[float, float]:
+    """95 % of a bootstrap that draws seeds and utterances (Bisani & Ney, ICASSP 2004), for the mean WER.
+
+    ``counts`` are errors and words of each utterance, by seed; ``name`` is what the draws are keyed by.
+    """
+    draw = keyed.generator("batch study", *name)
+    errors_SN, words_SN = (np.array([each[part] for each in counts], float) for part in (0, 1))
     num_seeds, num = errors_SN.shape
     rates = np.empty(_RESAMPLES)
     for place in range(_RESAMPLES):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _STYLES = (Path(hocket.reports.__file__).with_name("page.css"), Path(__file__).with_name("page.css"))
 _LINES = ("line-a", "line-b", "line-c", "line-d", "line-e", "line-f")
-_X = "doublings of the recipe's step"
+_X = "size of a step, over the recipe's"
 
 
 def draw(report: BatchReport) -> str:
@@ -30,7 +30,8 @@ def draw(report: BatchReport) -> str:
         f"<div><b>{escape(value)}</b><span>{escape(what)}</span></div>" for what, value in _tiles(report)
     )
     sections = "\n".join(
-        f'<h2>{escape(title)}</h2><p>{escape(told)}</p>\n<div class="charts">\n{"".join(charts)}\n</div>'
+        f'<section class="of-{len(charts)}"><h2>{escape(title)}</h2><p>{escape(told)}</p>\n'
+        f'<div class="charts">\n{"".join(charts)}\n</div></section>'
         for title, told, charts in _sections(report)
         if charts
     )
@@ -40,7 +41,7 @@ def draw(report: BatchReport) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
         f"<title>{name}: hocket</title><style>{style}</style></head><body>\n"
         f"<h1>{name}</h1><p>{escape(_headline(report))}</p>\n"
-        f'<div class="tiles">{tiles}</div>\n{sections}\n{_table(report)}\n'
+        f'<div class="tiles">{tiles}</div>\n<div class="sections">{sections}</div>\n{_table(report)}\n'
         f"<p>{escape(machine)}</p></body></html>\n"
     )
 
@@ -48,7 +49,12 @@ def draw(report: BatchReport) -> str:
 def _headline(report: BatchReport) -> str:
     left = report.num_planned - report.num_cells
     more = f"; {left} more to come: the same command goes on" if left else ""
-    return f"{report.num_cells} runs on the same audio each, scored on the {report.split} part{more}."
+    knee = ""
+    if report.knee.seconds is not None:
+        times = 2 ** _doublings(report, report.knee.seconds)
+        size = f"{number(report.knee.seconds)} s of audio, {number(times)} times the recipe's"
+        knee = f" The knee: steps of {size}, need twice the audio of the smallest for the same loss."
+    return f"{report.num_cells} runs on the same audio each, scored on the {report.split} part{more}.{knee}"
 
 
 def _tiles(report: BatchReport) -> list[tuple[str, str]]:
@@ -135,7 +141,20 @@ def _to_target(report: BatchReport, field: str, title: str, unit: str) -> list[s
         lines.append(Series("least × (1 + batch / knee)", xs, ys, "line-faint"))
     if not any(line.xs for line in lines):
         return []
-    return [line_chart(lines, title=title, x_label=_X, y_label=unit, from_zero=True)]
+    return [_over_sizes(report, lines, title, unit)]
+
+
+def _over_sizes(report: BatchReport, lines: list[Series], title: str, unit: str) -> str:
+    """A chart whose x axis doubles from tick to tick."""
+    return line_chart(
+        lines,
+        title=title,
+        x_label=_X,
+        y_label=unit,
+        from_zero=True,
+        x_ticks=range(math.floor(_widest(report)) + 1),
+        x_names=lambda doublings: f"×{2**doublings:g}",
+    )
 
 
 def _widest(report: BatchReport) -> float:
@@ -151,10 +170,10 @@ def _wer(report: BatchReport) -> list[str]:
         if rule == report.rule:
             for edge in ("low", "high"):
                 ys = [100 * getattr(size, f"wer_{edge}") for size in chosen]
-                lines.append(Series(f"{rule}, {edge} end of 95 %", xs, ys, "line-faint"))
+                lines.append(Series(f"{rule}, 95 %", xs, ys, "line-faint"))
     if not lines:
         return []
-    return [line_chart(lines, title="Word error rate", x_label=_X, y_label="%", from_zero=True)]
+    return [_over_sizes(report, lines, "Word error rate", "%")]
 
 
 def _noise(report: BatchReport) -> list[str]:
@@ -177,7 +196,7 @@ def _losses(report: BatchReport) -> list[str]:
     chosen = [each for each in report.runs if each.rule == report.rule or each.times == smallest]
     first = min(each.seed for each in chosen)
     lines = [
-        Series(f"x{each.times}", audio_of_bins(each), each.losses, style)
+        Series(f"×{each.times}", audio_of_bins(each), each.losses, style)
         for each, style in zip([run for run in chosen if run.seed == first], _LINES, strict=False)
     ]
     return (
@@ -229,7 +248,7 @@ def _table(report: BatchReport) -> str:
 def _row(size: Size) -> Sequence[str]:
     audio, steps = size.audio_to_target, size.steps_to_target
     return (
-        f"x{size.times}: {number(size.batch_seconds)} s",
+        f"×{size.times}: {number(size.batch_seconds)} s",
         size.rule,
         str(len(size.seeds)),
         f"{size.steps:,}",

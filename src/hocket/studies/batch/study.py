@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,7 @@ from typing import Any
 from hocket.comms.supervision import FolderLock
 from hocket.core import clock, files
 from hocket.core.errors import RunError
-from hocket.core.events import Event
 from hocket.hardware.device import describe
-from hocket.recognition.report import JobProgress
 from hocket.reports.axes import duration
 from hocket.studies.batch import running
 from hocket.studies.batch.grid import BatchStudy, Cell, Grid, expand
@@ -20,19 +17,9 @@ from hocket.studies.batch.knee import Knee, Size, find_knee, sizes, target_of
 from hocket.studies.batch.page import draw
 from hocket.studies.batch.running import Measured
 from hocket.studies.scale.running import Interrupted
-from hocket.studies.scale.study import EXIT_INTERRUPTED
+from hocket.studies.scale.study import EXIT_INTERRUPTED, Watch
 
 JSON, PAGE = "batch.json", "batch.html"
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What is told while a study runs."""
-
-    say: Callable[[str], None]
-    cells: Callable[[int, int, str], None]
-    training: Callable[[Event], None]
-    recognising: Callable[[JobProgress], None]
 
 
 @dataclass(frozen=True)

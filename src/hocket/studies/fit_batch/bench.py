@@ -21,9 +21,9 @@ from hocket.hardware.device import choose_device, fix_arithmetic
 from hocket.hardware.memory import MemoryLimit, give_back_memory, keep_freed_memory
 from hocket.parallel import apply
 from hocket.sync import SyncBase, SyncContext, make_strategy
-from hocket.training.assembly import make_model
 from hocket.training.averaging import make_average
 from hocket.training.optimiser import make_optimiser, set_learning_rate
+from hocket.training.parts import make_model
 from hocket.training.recipe import TrainRecipe
 
 _BYTES = 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import RenderableType
@@ -11,12 +13,15 @@ from hocket.reports.tables import Row, facts
 from hocket.studies.fit_batch.search import FitReport
 
 
-def draw(report: FitReport, recipe: Path) -> RenderableType:
-    """The settings found, and how they were found."""
+def draw(report: FitReport, recipe: Path, given: Sequence[str] = ()) -> RenderableType:
+    """The settings found, and how they were found; ``given`` are those that lay over the recipe."""
     largest = report.largest
     tried = ", ".join(f"{number(t.size)} s {'fits' if t.fits else 'does not'}" for t in report.trials)
-    options = " ".join(f"--set {setting}" for setting in report.settings)
+    settings = [word for each in (*given, *report.settings) for word in ("--set", each)]
+    words = [report.recipe] if report.recipe else [recipe, *settings]
+    pieces = f"{report.micro_batches_per_step} micro-batches"
     rows: list[Row] = [
+        ("step", f"{number(report.batch_seconds)} s of audio in {pieces}{_rate(report)}"),
         ("micro-batch", f"{number(report.micro_batch_seconds)} s of audio in the mean"),
         ("its largest", f"{largest.num_utterances} utterances of {largest.num_frames / 100:g} s"),
         ("memory", f"{report.predicted_mb:.0f} MiB predicted, {report.limit_mb} allowed"),
@@ -24,6 +29,12 @@ def draw(report: FitReport, recipe: Path) -> RenderableType:
         ("tried", tried),
         ("took", duration(report.seconds)),
         ("written", None if report.recipe is None else str(report.recipe)),
-        ("train with", f"hocket train {report.recipe or recipe}{'' if report.recipe else ' ' + options}"),
+        ("train with", shlex.join(["hocket", "train", *map(str, words)])),
     ]
     return facts(rows, "hocket fit-batch")
+
+
+def _rate(report: FitReport) -> str:
+    if report.batch_seconds == report.given_seconds:
+        return ""
+    return f", in place of {number(report.given_seconds)} s: see optimiser.lr_rule"

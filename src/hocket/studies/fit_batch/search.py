@@ -7,26 +7,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hocket.batching import BatchPlan
 from hocket.batching.settings import BatchSettings, CostSettings
 from hocket.core import clock, files
 from hocket.core import recipe as recipes
-from hocket.core.errors import RunError, UsageError
+from hocket.core.errors import UsageError
 from hocket.core.work import MicroBatchSpec
 from hocket.corpus.audio import SAMPLE_RATE
 from hocket.corpus.features import HOP
 from hocket.corpus.mixture import CorpusMixture, common_tokens
+from hocket.hardware.device import choose_device
 from hocket.model import workload
 from hocket.studies.fit_batch import bench
 from hocket.studies.fit_batch.apart import Apart
 from hocket.studies.fit_batch.bench import Shape
 from hocket.studies.fit_batch.needs import Needs, lengths, measure, warming, worst
 from hocket.sync import SyncBase
-from hocket.training.assembly import make_plan
 from hocket.training.launch import worker_environment
+from hocket.training.parts import make_plan
 from hocket.training.recipe import TrainRecipe
 
 _CLOSE = 1.06
 """What does not fit is at most so many times what does, where the settings allow sizes in between."""
+_LARGER = 1.15
+"""From a size that fits to the next one to try."""
 _MOST_TRIALS = 12
 
 
@@ -58,6 +62,8 @@ class FitReport:
     needs: Needs
     measured: list[tuple[Shape, float]]
     """Shapes, and the MiB that each took."""
+    given_seconds: float
+    """``batch.seconds`` of the recipe."""
     batch_seconds: float
     micro_batches_per_step: int
     micro_batch_seconds: float
@@ -72,7 +78,7 @@ class FitReport:
     def settings(self) -> list[str]:
         """As ``--set`` takes them."""
         return [
-            f"batch.seconds={self.batch_seconds:g}",
+            f"batch.seconds={self.batch_seconds:.10g}",
             f"batch.micro_batches_per_step={self.micro_batches_per_step}",
             f"memory.limit_mb={self.limit_mb}",
         ]
@@ -91,8 +97,8 @@ def fit_batch(
 
     Keeps ``batch.seconds``, and with it what is learnt in a step, and finds the least
     ``micro_batches_per_step``, a multiple of ``workers``; with ``grow`` it keeps the number, and finds the
-    largest ``batch.seconds``. Raises :class:`UsageError` without a limit and for a recipe whose workers do
-    not compute micro-batches alone and in step, and :class:`RunError` when nothing fits.
+    largest ``batch.seconds``. Raises :class:`UsageError` without a limit, when nothing fits it, and for a
+    recipe whose workers do not compute micro-batches alone and in step, or not on CPUs.
     """
     if recipe.layout.replica_size > 1:
         raise UsageError(
@@ -106,6 +112,12 @@ def fit_batch(
             f"sync.name {recipe.sync.name}: workers that lease their work know no memory limit",
             "Give --set sync=all_reduce.",
         )
+    if choose_device(recipe.device).type != "cpu":
+        raise UsageError(
+            f"device {recipe.device}: what is measured is the memory of the host, not that of a GPU",
+            "Give --set device=cpu. A run on GPUs begins with its largest micro-batches: where they do not "
+            "fit it ends at once.",
+        )
     limit = limit_mb or recipe.memory.limit_mb
     if limit is None:
         raise UsageError("which limit?", "Give --limit-mb: the MiB that a worker may hold.")
@@ -116,8 +128,8 @@ def fit_batch(
     with Apart(worker_environment(limited)) as apart:
         needs, held, measured = measure(recipe, corpora, apart)
         if held >= limit:
-            raise RunError(
-                f"a worker holds {held:.0f} MiB before it computes, of {limit}",
+            raise UsageError(
+                f"a limit of {limit} MiB: a worker holds {held:.0f} before it computes",
                 "Raise the limit, lower loading.cache_mb, or take a smaller model.",
             )
         search = _Search(recipe, corpora, limit, held, needs, workers, grow, apart, say)
@@ -132,6 +144,7 @@ def fit_batch(
         held_mb=held,
         needs=needs,
         measured=measured,
+        given_seconds=recipe.batch.seconds,
         batch_seconds=seconds,
         micro_batches_per_step=number,
         micro_batch_seconds=seconds / number,
@@ -163,6 +176,7 @@ class _Search:
         config = recipe.model.with_tokens(tokens.vocab_size, recipe.features.num_mel_bins)
         wanted = recipe.batch.cost
         self._cost = wanted.model() if isinstance(wanted, CostSettings) else workload.cost(config)
+        self._epoch = self._plan(recipe.batch).seconds_per_epoch
         self.trials: list[Trial] = []
 
     def settings(self, seconds: float, number: int) -> BatchSettings:
@@ -193,7 +207,7 @@ class _Search:
             else:
                 at = self._at(trial.size / 1.2 ** len(self.trials))  # each time by more
         if fits is None:
-            raise RunError(
+            raise UsageError(
                 f"nothing fits {self._limit} MiB: micro-batches of {self.trials[-1].size:.3g} s, of "
                 f"{self.trials[-1].num_utterances} utterances at most, do not",
                 "Raise the limit, or take a smaller model.",
@@ -203,8 +217,8 @@ class _Search:
     def _between(self, fits: Trial, fails: Trial) -> tuple[float, int] | None:
         """A size in the middle of two; None when they are next to each other."""
         if self._grow:
-            close = fails.size / fits.size <= _CLOSE
-            return None if close else self._at(math.sqrt(fits.size * fails.size))
+            at = self._at(math.sqrt(fits.size * fails.size))
+            return at if fails.size / fits.size > _CLOSE and at[0] > fits.batch_seconds else None
         counts = range(
             fails.micro_batches_per_step + self._workers, fits.micro_batches_per_step, self._workers
         )
@@ -213,16 +227,20 @@ class _Search:
     def _larger(self, fits: Trial) -> tuple[float, int] | None:
         """The next size to try where none has failed; None when there is none."""
         if self._grow:
-            return self._at(fits.size * 1.15)
+            steps = round(self._epoch / fits.batch_seconds)
+            return self._at(max(fits.size * _LARGER, fits.size * steps / (steps - 1))) if steps > 1 else None
         number = fits.micro_batches_per_step - self._workers
         return (fits.batch_seconds, number) if number > 0 else None
 
     def _at(self, size: float) -> tuple[float, int]:
-        """(batch.seconds, micro_batches_per_step) with micro-batches of about ``size`` seconds, not more."""
+        """(batch.seconds, micro_batches_per_step) with micro-batches of about ``size`` seconds, not more.
+
+        An epoch has a whole number of steps, so that others than these seconds come to one of them.
+        """
         batch = self._recipe.batch
         if self._grow:
             number = -(-batch.micro_batches_per_step // self._workers) * self._workers
-            return round(size * number, 2), number
+            return round(self._epoch / math.ceil(self._epoch / (size * number) - 1e-3), 2), number
         number = math.ceil(batch.seconds / size / self._workers - 1e-9) * self._workers
         return batch.seconds, max(self._workers, number)
 
@@ -242,9 +260,11 @@ class _Search:
 
     def _worst(self, seconds: float, number: int) -> list[MicroBatchSpec]:
         """The micro-batches of a size that take most, the largest last."""
-        recipe = self._recipe.model_copy(update={"batch": self.settings(seconds, number)})
-        plan = make_plan(recipe, self._corpora, self._cost)
-        return worst(recipe, self._corpora, plan, self._needs)
+        plan = self._plan(self.settings(seconds, number))
+        return worst(self._recipe, self._corpora, plan, self._needs)
+
+    def _plan(self, batch: BatchSettings) -> BatchPlan:
+        return make_plan(self._recipe.model_copy(update={"batch": batch}), self._corpora, self._cost)
 
     def _try(self, seconds: float, number: int) -> Trial:
         specs = self._worst(seconds, number)

@@ -17,7 +17,7 @@ from hocket.planning.candidate import Job, PlannedMicroBatch
 from hocket.planning.demand import Shape
 from hocket.planning.enumerate import Asked
 from hocket.planning.search import JobOf
-from hocket.training.assembly import make_loader, make_plan
+from hocket.training.parts import make_loader, make_plan
 from hocket.training.preflight import worst_micro_batches
 from hocket.training.recipe import TrainRecipe
 

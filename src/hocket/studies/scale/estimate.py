@@ -21,7 +21,7 @@ from hocket.sync.all_reduce import AllReduceSettings
 from hocket.sync.gossip import GossipSettings
 from hocket.sync.local_sgd import LocalSgdSettings
 from hocket.sync.server import ServerSettings
-from hocket.training.assembly import make_model, make_plan
+from hocket.training.parts import make_model, make_plan
 from hocket.training.recipe import TrainRecipe
 
 _OVERHEAD_SECONDS, _SCORING_SECONDS = 15.0, 10.0

@@ -23,13 +23,13 @@ from hocket.sync.gossip import GossipSettings
 from hocket.sync.leased import LeasedSettings
 from hocket.sync.server import ServerSettings
 from hocket.training import checkpoint_store
-from hocket.training.assembly import make_model, make_plan, shares_of
 from hocket.training.folder import RunFolder
 from hocket.training.journal import Journal
 from hocket.training.leased.crew import Crew, Elsewhere, Process, Switchboard
 from hocket.training.leased.keepers import Keeper, Memory, Neighbours, Shards
 from hocket.training.leased.state import Template
 from hocket.training.leased.supervisor import Supervisor
+from hocket.training.parts import make_model, make_plan, shares_of
 from hocket.training.progress import Progress
 from hocket.training.recipe import TrainRecipe
 from hocket.training.result import write_result

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hocket.core.protocols import StepReport
-from hocket.core.work import GlobalBatch
 
 
 @dataclass
@@ -110,7 +109,7 @@ class Ledger:
             bytes_sent=self._bytes_of(found),
         )
 
-    def details(self, found: _Step, batch: GlobalBatch) -> dict[str, Any]:
+    def details(self, found: _Step) -> dict[str, Any]:
         """What the event of a step says beside what every strategy says."""
         by_worker = [0] * self._num_workers
         for rank, facts in found.parts:
@@ -121,7 +120,6 @@ class Ledger:
             "staleness": round(sum(staleness) / len(staleness), 4),
             "staleness_max": max(staleness),
             "bytes_per_step": self._bytes_of(found),
-            "padding": round(1 - batch.total_frames / max(1, batch.padded_frames), 6),
         }
 
     def _bytes_of(self, found: _Step) -> int:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from hocket.batching import BatchPlan
-from hocket.core.errors import RunError
 from hocket.training.folder import RunFolder
 from hocket.training.journal import Journal
 from hocket.training.leased.ledger import Fairness, Ledger
 from hocket.training.progress import Progress
 from hocket.training.rates import Rates
 from hocket.training.recipe import TrainRecipe
+from hocket.training.recording import count_step, mind_skipped
 
 
 class Records:
@@ -55,32 +55,14 @@ class Records:
         while (found := self._ledger.take(self.progress.step)) is not None:
             batch = self._plan.global_batch(self.progress.step)
             report = self._ledger.report(found)
-            if report.num_dropped == 0 and report.utterances != self._plan.digest(batch):
-                raise RuntimeError(f"step {batch.step} did not learn from exactly the utterances of its plan")
+            facts = count_step(self.progress, self._plan, self._names, batch, report)
             seconds = self._ledger.seconds(found)
-            self.progress.count(batch, report)
-            frames = self._plan.frames_by_corpus(batch)
-            if len(frames) > 1:
-                self.progress.count_corpora(dict(zip(self._names, frames, strict=True)))
             self.progress.spend(seconds, 1.0, 0.0, 0.0)
             self._journal.write(
                 "step",
-                step=batch.step,
-                epoch=batch.epoch,
-                loss=report.loss_sum / max(1, batch.total_tokens),
-                grad_norm=report.grad_norm,
+                **facts,
                 lr=self.rates.at(batch.step),
-                num_frames=batch.total_frames,
-                num_utterances=batch.num_utterances,
                 seconds={kind: round(value, 6) for kind, value in seconds.items()},
-                busy=[round(value, 6) for value in report.busy_seconds],
-                utterances=report.utterances,
-                skipped=report.skipped,
-                **self._ledger.details(found, batch),
+                **self._ledger.details(found),
             )
-            if self.progress.skipped_in_a_row >= self._recipe.numerics.max_skipped:
-                raise RunError(
-                    f"{self.progress.skipped_in_a_row} steps in a row had a loss or gradient that is not "
-                    f"finite, the last at step {batch.step}",
-                    "Lower optimiser.lr, or look at the corpus; numerics.max_skipped sets the patience.",
-                )
+            mind_skipped(self.progress, self._recipe.numerics, batch.step)

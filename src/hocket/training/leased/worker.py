@@ -35,10 +35,10 @@ from hocket.model import workload
 from hocket.parallel import apply
 from hocket.sync.leased import LeasedContext, LeasedSettings
 from hocket.sync.server import Refused
-from hocket.training.assembly import make_loader, make_model, make_plan, make_validation
 from hocket.training.folder import RunFolder
 from hocket.training.leased.inbox import Inbox, Loaded
 from hocket.training.leased.state import spec_of
+from hocket.training.parts import make_loader, make_model, make_plan, make_validation
 from hocket.training.preflight import preflight
 from hocket.training.recipe import TrainRecipe
 from hocket.training.slow import SlowReplica
