@@ -115,3 +115,12 @@ class Cluster:
     def num_devices(self) -> int:
         """Devices of all hosts."""
         return self.per_host * self.num_hosts
+
+    @property
+    def unit(self) -> str:
+        """What a worker runs on, in words."""
+        return "core" if self.device == "cpu" else "device"
+
+    def hosts_of(self, workers: int) -> int:
+        """Hosts that so many workers fill, one to a device."""
+        return -(-workers // self.per_host)
