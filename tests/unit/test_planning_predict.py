@@ -22,7 +22,10 @@ from hocket.sync.compression import Bf16, OneBitSgd
 from hocket.sync.gossip import GossipSettings
 from hocket.sync.local_sgd import LocalSgdSettings
 from hocket.sync.server import ServerSettings
-from plans_on_paper import asked, cluster, config, job, ring
+from plans_on_paper import asked, cluster, config, job, rates, ring
+
+SMALL = job(micro_batches=1, rows=1, frames=160)
+"""Too little for more than one device."""
 
 
 def _seconds(layout: Layout, **changes: object) -> float:
@@ -84,6 +87,26 @@ def test_sending_beside_computing_shows_only_where_it_takes_longer() -> None:
     hidden = predict_step(job(), Candidate(layout), fast).by_kind["communication"]
     shown = predict_step(job(), Candidate(layout), slow_core).by_kind["communication"]
     assert shown > 100 * hidden
+
+
+def test_reading_shows_only_where_it_is_longer_than_the_rest_of_the_step() -> None:
+    work, fabric = job(), ring(1, 1e7)  # a slow link: sending is most of a step
+    candidate = Candidate(Layout(dp_replicate=2), micro_batches_per_step=16)
+    bare = predict_step(work, candidate, cluster(2, 1, fabric=fabric))
+    assert bare.by_kind["communication"] > bare.by_kind["compute"]
+    for share, shown in ((0.9, 0.0), (1.5, 0.5)):
+        loading = share * bare.seconds / (work.audio_per_step / 2)
+        there = cluster(2, 1, fabric=fabric, rates=replace(rates(), loading=loading))
+        found = predict_step(work, candidate, there)
+        assert found.by_kind["data"] == pytest.approx(shown * bare.seconds)
+
+
+def test_a_device_that_waits_for_kernels_is_said_to() -> None:
+    found = search(lambda number: SMALL, asked(micro_batches_per_step=1), cluster(), [1])
+    assert "one kernel to begin after the other" in " ".join(explain(found, SMALL, cluster()))
+    large = job(config(hidden_size=512, ff_size=2048), rows=32)
+    found = search(lambda number: large, asked(), cluster(), [1])
+    assert "one kernel to begin" not in " ".join(explain(found, large, cluster()))
 
 
 def test_a_pipeline_has_the_bubble_of_its_schedule() -> None:
@@ -189,8 +212,7 @@ def test_nobody_is_hired_to_do_nothing() -> None:
 
 
 def test_of_ways_that_are_as_good_the_simplest_is_recommended() -> None:
-    one = job(micro_batches=1, rows=1, frames=160)  # more devices cannot help
-    found = search(lambda number: one, asked(micro_batches_per_step=1), cluster(), [1, 2], "time")
+    found = search(lambda number: SMALL, asked(micro_batches_per_step=1), cluster(), [1, 2], "time")
     assert [each.candidate.layout.world_size for each in found.by_workers] == [1, 2]
     nearly = replace(found.by_workers[1], run_seconds=found.by_workers[0].run_seconds * 0.98)
     assert _simplest([nearly, found.by_workers[0]], "time") is found.by_workers[0]

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from hocket.core.layout import Layout
 from hocket.planning.candidate import Cluster, Job
+from hocket.planning.demand import Cut, demand
+from hocket.planning.link_loads import typical_shape
 from hocket.planning.search import NEAR, Found, Ranked
 
 _WORDS = {
@@ -18,6 +20,8 @@ _WORDS = {
     "data": "reading and decoding audio",
 }
 """What a share of a step's time goes to."""
+_BEGUN = ("blocks", "micro_batch", "tiles")
+"""Kinds of work that count how often something is begun."""
 _AXES = {
     "pp": "the model is cut into {} stages, one after the other",
     "dp_replicate": "{} copies of the model learn from different speech, and agree",
@@ -34,7 +38,7 @@ def explain(found: Found, job: Job, cluster: Cluster) -> list[str]:
         for part in (
             list(_what(found.chosen, job, cluster)),
             list(_how_many(found, cluster)),
-            list(_where_time_goes(found.chosen)),
+            list(_where_time_goes(found.chosen, job, cluster)),
             list(_why(found, cluster)),
             list(_memory(found, cluster)),
             list(_what_would_help(found, job, cluster)),
@@ -46,9 +50,11 @@ def explain(found: Found, job: Job, cluster: Cluster) -> list[str]:
 def _what(chosen: Ranked, job: Job, cluster: Cluster) -> Iterator[str]:
     layout = chosen.candidate.layout
     workers, hosts = layout.world_size, cluster.hosts_of(layout.world_size)
-    of = f"of {_count(cluster.num_devices, cluster.unit)}" if cluster.num_devices > workers else ""
-    where = f" on {_count(hosts, 'host')}" if cluster.num_hosts > 1 else ""
-    yield f"Run {_count(workers, 'worker')}, one for each {cluster.unit}{where}{f' ({of})' if of else ''}:"
+    on = f"{workers:,} of the {_count(cluster.num_devices, cluster.unit)}"
+    if workers == cluster.num_devices:
+        on = f"the {_count(workers, cluster.unit)}"
+    where = f", in {_count(hosts, 'host')}" if cluster.num_hosts > 1 else ""
+    yield f"Run {_count(workers, 'worker')} on {on}{where}:"
     said = [
         _AXES[axis].format(getattr(layout, axis)) + f" ({axis})" for axis in _AXES if _split(layout, axis)
     ]
@@ -105,11 +111,25 @@ def _at_what_price(found: Found, other: Ranked) -> str:
     return f", at {ratio:.2f} times the {found.objective}" if ratio > 1 else ""
 
 
-def _where_time_goes(chosen: Ranked) -> Iterator[str]:
+def _where_time_goes(chosen: Ranked, job: Job, cluster: Cluster) -> Iterator[str]:
     total = chosen.step.seconds
     parts = sorted(chosen.step.by_kind.items(), key=lambda each: -each[1])
     told = [f"{100 * taken / total:.0f} % is {_WORDS[kind]}" for kind, taken in parts if taken > 0.01 * total]
     yield f"Of a step's time {', '.join(told)}."
+    starting = _starting(chosen, job, cluster)
+    if cluster.device != "cpu" and starting > 0.4:
+        yield (
+            f"{100 * starting:.0f} % of the computing is waiting for one kernel to begin after the other: "
+            "micro-batches are small for such a device, and larger ones would take hardly longer."
+        )
+
+
+def _starting(chosen: Ranked, job: Job, cluster: Cluster) -> float:
+    """The share of computing that does not depend on how much there is to compute."""
+    layout = chosen.candidate.layout
+    counts = demand(job.config, typical_shape(job), Cut(layout.tp, layout.sp))
+    seconds = cluster.rates.passes[chosen.candidate.precision].by_kind(counts)
+    return sum(seconds[kind] for kind in _BEGUN) / sum(seconds.values())
 
 
 def _why(found: Found, cluster: Cluster) -> Iterator[str]:
@@ -215,9 +235,9 @@ def seconds(taken: float) -> str:
 
 
 def hours(taken: float) -> str:
-    """Of a run: 36 s, 14 minutes, 3.1 hours, 12 days."""
+    """Of a run: 36 s, 2.4 minutes, 14 minutes, 3.1 hours, 12 days."""
     if taken < 120:
         return f"{taken:.0f} s"
     if taken < 7200:
-        return f"{taken / 60:.0f} minutes"
+        return f"{taken / 60:.1f} minutes" if taken < 600 else f"{taken / 60:.0f} minutes"
     return f"{taken / 3600:.1f} hours" if taken < 72 * 3600 else f"{taken / 86400:.1f} days"

@@ -146,8 +146,8 @@ def predict_step(
         "wait": max(0.0, slowest - mean.seconds),
         "communication": mean.communication + agreeing,
         "optimiser": optimiser,
-        "data": _data(job, inside.num_groups, rates, inside.beside, mean.seconds),
     }
+    by_kind["data"] = _data(job, inside.num_groups, rates, inside.beside, sum(by_kind.values()))
     wire = dict(inside.bytes_by_axis)
     if layout.dp_replicate > 1:
         wire["dp_replicate"] = share * agreement.sent
@@ -249,7 +249,7 @@ def _last_backward(job: Job, passes: Passes, stages: Sequence[range]) -> float:
 
 
 def _data(job: Job, num_groups: int, rates: Rates, beside: bool, busy: float) -> float:
-    """Seconds of reading that show: all of it where cores are full, else what computing does not cover."""
+    """Seconds of reading that show: all of it where cores are full, else what is longer than the rest."""
     reading = rates.loading * job.audio_per_step / num_groups
     return max(0.0, reading - busy) if beside else reading
 

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import hocket.reports
+from hocket.planning.explain import size
 from hocket.reports.axes import brief, duration, number, percent
 from hocket.reports.plan import pictures
-from hocket.reports.plan.running import command, ranges
+from hocket.reports.plan.running import better, command, ranges
 
 _HERE = Path(__file__).parent
 _REPORTS = Path(hocket.reports.__file__).parent
 _STYLES = (_REPORTS / "page.css", _REPORTS / "scale" / "scale.css", _HERE / "plan.css")
 _LISTED = 30
 _DRAWN, _HOSTS = 6, 8
+_MARK = "\N{RIGHTWARDS ARROW}"
 
 
 def page(answer: Mapping[str, Any]) -> str:
@@ -42,8 +44,8 @@ def page(answer: Mapping[str, Any]) -> str:
 
 
 def _breaking(text: str) -> str:
-    """A layout may be cut after a comma: ``pp=2,tp=2``."""
-    return escape(text).replace(",", ",<wbr>")
+    """A layout may be cut after a comma and a line: ``pp=2,dp_shard=2``."""
+    return escape(text).replace(",", ",<wbr>").replace("_", "_<wbr>")
 
 
 def _tiles(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -54,7 +56,7 @@ def _tiles(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("seconds of speech learnt from in a second", number(chosen["audio_per_second"])),
         ("a step", brief(chosen["step_seconds"])),
         ("the run", duration(chosen["run_seconds"])),
-        (f"memory of the fullest {unit}", f"{number(chosen['memory_bytes']['total'] / 1e9)} GB"),
+        (f"memory of the fullest {unit}", size(chosen["memory_bytes"]["total"])),
         ("of the time is computing", percent(chosen["seconds"]["compute"] / chosen["step_seconds"])),
     ]
     if chosen["dollars"] is not None:
@@ -73,7 +75,7 @@ def _figures(answer: Mapping[str, Any]) -> str:
         if each["same_answer"] == chosen["same_answer"] and of_each not in degrees and len(shown) < _DRAWN:
             shown.append(each)
             degrees.add(of_each)
-    shown += [each for each in answer["candidates"] if not each["same_answer"]][:1]
+    shown += better(answer)[:1]
     sections = [
         ("Where the time of a step goes", _TIME, [pictures.times(shown, answer["unit"])]),
         (
@@ -109,7 +111,7 @@ def _by_workers(answer: Mapping[str, Any]) -> str:
         gain = least["run_seconds"] / each["run_seconds"]
         rows.append(
             (
-                "recommended" if each == chosen else "",
+                _MARK if each == chosen else "",
                 f"{each['workers']:,}",
                 each["layout"],
                 brief(each["step_seconds"]),
@@ -119,7 +121,8 @@ def _by_workers(answer: Mapping[str, Any]) -> str:
                 *(number(each[name]) for name in known),
             )
         )
-    return f"<h2>How many {units}</h2>{_table((*head, *(named[name] for name in known)), rows)}"
+    table = _table((*head, *(named[name] for name in known)), rows)
+    return f"<h2>How many {units}</h2><p>{_MARK} is what this plan recommends.</p>{table}"
 
 
 def _network(answer: Mapping[str, Any]) -> str:
@@ -146,19 +149,22 @@ _ROOFLINE = (
     "A part of the model can be no faster than the roof above it: the slope is the memory's bandwidth, the "
     "flat part the arithmetic. A large dot takes much of the time."
 )
-_NETWORK = "The busier a link is in a step, the thicker; the one that is busy longest is marked."
+_NETWORK = (
+    "Devices below, hosts above them, and above these the switches, if there are any. The busier a link "
+    "is in a step, the thicker; the one that is busy longest is marked."
+)
 
 
 def _tables(answer: Mapping[str, Any]) -> str:
     head = (
         *("", f"{answer['unit']}s", "layout", "agreement", "precision", "micro-batches of a step"),
-        *("a step", "speech learnt from, s/s", "memory, GB", "sent by a worker, MB"),
+        *("a step", "speech learnt from, s/s", "memory", "sent by a worker, MB"),
     )
     own = [each for each in answer["candidates"] if each["same_answer"]]
-    others = [each for each in answer["candidates"] if not each["same_answer"]]
+    others = better(answer)
     listed = "".join(
         f"<h2>{title}</h2>{_table(head, _rows(answer, each[:_LISTED]))}"
-        for title, each in (("Ways to run the recipe", own), ("Ways that learn something else", others))
+        for title, each in (("Ways to run the recipe", own), ("Better, but learning something else", others))
         if each
     )
     refused: dict[str, int] = {}
@@ -175,7 +181,7 @@ def _tables(answer: Mapping[str, Any]) -> str:
 def _rows(answer: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     return [
         (
-            "chosen" if each == answer["chosen"] else "",
+            _MARK if each == answer["chosen"] else "",
             f"{each['workers']:,}",
             each["layout"],
             each["sync"],
@@ -183,7 +189,7 @@ def _rows(answer: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) ->
             f"{each['micro_batches_per_step']}",
             brief(each["step_seconds"]),
             number(each["audio_per_second"]),
-            number(each["memory_bytes"]["total"] / 1e9),
+            size(each["memory_bytes"]["total"]),
             number(sum(each["bytes_per_step"].values()) / 1e6),
         )
         for each in candidates

@@ -29,15 +29,15 @@ def times(candidates: Sequence[Mapping[str, Any]], unit: str) -> str:
 
 def memory(candidates: Sequence[Mapping[str, Any]], unit: str, there: float) -> str:
     """A bar for each candidate: gigabytes by what they hold, and what a device has."""
+    most = max(each["memory_bytes"]["total"] for each in candidates)
+    scale, named = (1e9, "GB") if most >= 1e9 else (1e6, "MB")
     rows = {
         f"{_name(each, unit)}\n": {
-            kind: num_bytes / 1e9 for kind, num_bytes in each["memory_bytes"].items() if kind != "total"
+            kind: num_bytes / scale for kind, num_bytes in each["memory_bytes"].items() if kind != "total"
         }
         for each in candidates
     }
-    return stacked_bars(
-        rows, title=f"Memory, of the {number(there / 1e9)} GB that a {unit} has,", unit="in GB"
-    )
+    return stacked_bars(rows, title=f"A {unit} has {number(there / 1e9)} GB; filled are", unit=named)
 
 
 def scaling(points: Sequence[Mapping[str, float]], chosen: Mapping[str, Any], unit: str) -> list[str]:

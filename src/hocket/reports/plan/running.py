@@ -1,4 +1,4 @@
-"""How a plan is run: the command, and which rank goes to which host."""
+"""How a plan is run: the command, which rank goes to which host, and what would be better otherwise."""
 
 from __future__ import annotations
 
@@ -27,6 +27,13 @@ def command(answer: Mapping[str, Any], written: Path | None) -> str:
         ]
     name = Path(answer["recipe"]).stem
     return " ".join([*how, *words, "--run-dir", f"runs/{name}"])
+
+
+def better(answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Ways that learn something else than the recipe says and are better than the plan, the best first."""
+    name = {"time": "run_seconds", "cost": "dollars", "energy": "kilowatt_hours"}[answer["objective"]]
+    most = answer["chosen"][name]
+    return [each for each in answer["candidates"] if not each["same_answer"] and each[name] < most]
 
 
 def ranks_of_hosts(placed: Mapping[str, Any], most: int = 4) -> str:

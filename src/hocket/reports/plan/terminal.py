@@ -11,8 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from hocket.planning.explain import size
 from hocket.reports.axes import brief, duration, number
-from hocket.reports.plan.running import command, ranks_of_hosts
+from hocket.reports.plan.running import better, command, ranks_of_hosts
 from hocket.reports.tables import facts
 
 _SHOWN, _OTHERS = 8, 4
@@ -99,7 +100,7 @@ def _candidates(answer: Told) -> Table:
     paid = _paid(table, answer)
     chosen = answer["chosen"]
     own = [each for each in answer["candidates"] if each["same_answer"]][:_SHOWN]
-    others = [each for each in answer["candidates"] if not each["same_answer"]][:_OTHERS]
+    others = better(answer)[:_OTHERS]
     shown = own + others
     for each in shown if chosen in shown else [chosen, *shown]:
         seconds = each["seconds"]
@@ -112,7 +113,7 @@ def _candidates(answer: Told) -> Table:
             brief(each["step_seconds"]),
             number(each["audio_per_second"]),
             duration(each["run_seconds"]),
-            f"{number(each['memory_bytes']['total'] / 1e9)} GB",
+            size(each["memory_bytes"]["total"]),
             _share(seconds, each, "compute", "recompute", "optimiser"),
             _share(seconds, each, "communication"),
             _share(seconds, each, "wait", "bubble"),

@@ -274,6 +274,8 @@ def _catalogued(text: str, network: str | None) -> Ground:
                 f"{nodes * per_host}",
                 "Leave out hosts, shape and devices, or make them agree.",
             )
+    if "bf16" not in card.rates:
+        notes.append(f"{card.name} does not compute in bf16: it is taken to be as fast there as in fp32")
     price = card.prices[0] if card.prices else None
     if price is not None and price.per == "unit":
         notes.append(
