@@ -189,9 +189,7 @@ def test_the_search_keeps_what_is_learnt_and_refuses_with_a_reason() -> None:
     tight = cluster(memory_bytes=1e7)
     with pytest.raises(UsageError, match=r"a rank needs .* GB"):
         search(lambda number: work, asked(), tight, [1])
-    reasons = {
-        each.reason for each in search(lambda number: work, asked(num_layers=5), cluster(), [8]).refused
-    }
+    reasons = {each.reason for each in search(lambda number: work, asked(), cluster(), [8]).refused}
     assert any("num_heads" in reason for reason in reasons)
     with pytest.raises(UsageError, match="has no price"):
         search(lambda number: work, asked(), cluster(), [1], "cost")

@@ -70,6 +70,12 @@ class Job:
         return sum(batch.audio_seconds for step in self.steps for batch in step) / len(self.steps)
 
     @property
+    def typical_shape(self) -> Shape:
+        """The micro-batch in the middle of the sample, by padded frames."""
+        shapes = [batch.shape for step in self.steps for batch in step]
+        return sorted(shapes, key=lambda shape: shape.num_rows * shape.num_frames)[len(shapes) // 2]
+
+    @property
     def micro_batches_per_step(self) -> int:
         """Of every step."""
         return len(self.steps[0])

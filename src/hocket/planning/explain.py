@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from hocket.core.layout import Layout
 from hocket.planning.candidate import Cluster, Job
 from hocket.planning.demand import Cut, demand
-from hocket.planning.link_loads import typical_shape
 from hocket.planning.search import NEAR, Found, Ranked
 
 _WORDS = {
@@ -127,7 +126,7 @@ def _where_time_goes(chosen: Ranked, job: Job, cluster: Cluster) -> Iterator[str
 def _starting(chosen: Ranked, job: Job, cluster: Cluster) -> float:
     """The share of computing that does not depend on how much there is to compute."""
     layout = chosen.candidate.layout
-    counts = demand(job.config, typical_shape(job), Cut(layout.tp, layout.sp))
+    counts = demand(job.config, job.typical_shape, Cut(layout.tp, layout.sp))
     seconds = cluster.rates.passes[chosen.candidate.precision].by_kind(counts)
     return sum(seconds[kind] for kind in _BEGUN) / sum(seconds.values())
 

@@ -10,7 +10,6 @@ import numpy as np
 from hocket.planning import traffic
 from hocket.planning.activations import ELEMENT
 from hocket.planning.candidate import Candidate, Job
-from hocket.planning.demand import Shape
 from hocket.planning.network.placement import Placement, Traffic
 from hocket.planning.network.routing import Network
 from hocket.planning.on_network import whole_bytes
@@ -58,7 +57,7 @@ def step_traffic(job: Job, candidate: Candidate) -> tuple[Traffic, ...]:
 def _messages(job: Job, candidate: Candidate) -> Iterator[Message]:
     layout, config = candidate.layout, job.config
     element = ELEMENT[candidate.precision]
-    shape = typical_shape(job)
+    shape = job.typical_shape
     passes = job.micro_batches_per_step / layout.num_groups
     stages = stages_of(job, layout)
     held = max(parameters_of(job, layout, stages, rank) for rank in range(layout.pp))
@@ -79,9 +78,3 @@ def _messages(job: Job, candidate: Candidate) -> Iterator[Message]:
         share = traffic.agreements_per_step(candidate.sync)
         for message in traffic.agreeing(candidate.sync, own, layout.dp_replicate):
             yield Message(message.axis, message.operation, message.num_bytes, share * message.times)
-
-
-def typical_shape(job: Job) -> Shape:
-    """The micro-batch in the middle, by padded frames."""
-    shapes = [batch.shape for step in job.steps for batch in step]
-    return sorted(shapes, key=lambda shape: shape.num_rows * shape.num_frames)[len(shapes) // 2]

@@ -57,6 +57,7 @@ class Inside:
     bubble: float
     """Seconds of a step."""
     last_backward: float
+    """Seconds of the pass beside which buckets are sent: that of a rank's last micro-batch."""
     num_groups: int
     """That the sample's steps were dealt to."""
     bytes_by_axis: dict[str, float]
@@ -104,7 +105,7 @@ def run_inside(
         parameters=held,
         loads=loads,
         bubble=sum(bubbles) / len(bubbles),
-        last_backward=_last_backward(job, passes, stages),
+        last_backward=passes.stage(stages[0], job.typical_shape)[1].compute,
         num_groups=num_dealt * layout.dp_shard,
         bytes_by_axis=_inside_bytes(job, layout, precision, max(held) / layout.dp_shard),
     )
@@ -239,13 +240,6 @@ def agree(sync: SyncBase, num_parameters: float, layout: Layout, passes: Passes,
 
 def _in_buckets(message: Message, num_buckets: int) -> Message:
     return replace(message, num_bytes=message.num_bytes / num_buckets, times=message.times * num_buckets)
-
-
-def _last_backward(job: Job, passes: Passes, stages: Sequence[range]) -> float:
-    """Seconds of the backward pass beside which buckets are sent: that of a rank's last micro-batch."""
-    shapes = [batch.shape for batch in job.steps[0]]
-    typical = sorted(shapes, key=lambda shape: shape.num_rows * shape.num_frames)[len(shapes) // 2]
-    return passes.stage(stages[0], typical)[1].compute
 
 
 def _data(job: Job, num_groups: int, rates: Rates, beside: bool, busy: float) -> float:

@@ -71,8 +71,6 @@ class Found:
     chosen: Ranked
     """The best of those that learn what the recipe says, or of all where the search was told so; where
     others are within :data:`NEAR` of it the simplest of them."""
-    workers: tuple[int, ...]
-    """Numbers of workers that were tried."""
 
     @property
     def by_workers(self) -> tuple[Ranked, ...]:
@@ -137,7 +135,7 @@ def search(
             f"no way of running this recipe fits {cluster.name}: {'; '.join(reasons)}",
             "Lower batch.seconds or raise batch.micro_batches_per_step, or plan for larger devices or more.",
         )
-    return Found(objective, tuple(ranked), tuple(refused), _simplest(allowed, objective), tuple(workers))
+    return Found(objective, tuple(ranked), tuple(refused), _simplest(allowed, objective))
 
 
 def _check_busy(candidate: Candidate) -> None:

@@ -17,7 +17,7 @@ from hocket.planning.candidate import Candidate, Cluster, Job
 from hocket.planning.demand import Cut
 from hocket.planning.enumerate import worker_counts
 from hocket.planning.fabric import Placed
-from hocket.planning.link_loads import link_loads, step_traffic, typical_shape
+from hocket.planning.link_loads import link_loads, step_traffic
 from hocket.planning.network.placement import Placement, place
 from hocket.planning.roofline import spots
 from hocket.planning.scaling import Point, curve
@@ -224,7 +224,7 @@ def _roofline(made: Plan) -> dict[str, Any] | None:
     found = spots(
         made.job.config,
         candidate.precision,
-        typical_shape(made.job),
+        made.job.typical_shape,
         Cut(layout.tp, layout.sp),
         made.cluster.rates,
     )
