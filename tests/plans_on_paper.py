@@ -67,6 +67,5 @@ def asked(**changes: Any) -> Asked:
         "precision": "fp32",
         "sync": AllReduceSettings(),
         "micro_batches_per_step": 16,
-        "num_layers": 5,
     }
     return Asked(**{**given, **changes})

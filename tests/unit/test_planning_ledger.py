@@ -36,6 +36,7 @@ def test_disturbed_runs_and_torn_lines_teach_nothing(tmp_path: Path) -> None:
     for measured in (1.0, 1.1, 1.2, 30.0, 0.01):
         ledger.append(_entry(1.0, measured, "fp32"), tmp_path)
     with (tmp_path / ledger.LEDGER).open("a") as file:
+        file.write('{}\n7\n{"device": "cpu", "precision": "fp32", "said": 0.0, "measured": 1.0}\n')
         file.write(json.dumps({"said": 1.0})[:-3])
     found, _ = corrected(rates(), "cpu", tmp_path)
     ratio = np.asarray(found.passes["fp32"].forward) / np.asarray(rates().passes["fp32"].forward)

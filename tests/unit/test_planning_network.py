@@ -334,7 +334,7 @@ def test_axes_with_much_to_say_are_placed_on_islands() -> None:
     )
     assert usual.order == ("dp_replicate", "tp")
     assert usual.device_of == tuple(range(16))
-    assert "tp is nearest" in usual.why
+    assert "along tp sit next to each other" in usual.why
     assert "times that" in usual.why
     turned = place(
         network,

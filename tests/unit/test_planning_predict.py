@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 
 from hocket.core.errors import UsageError
 from hocket.core.layout import Layout
-from hocket.planning.candidate import Candidate, Crowding
+from hocket.planning.candidate import Candidate, Crowding, PlannedMicroBatch
+from hocket.planning.demand import Shape
 from hocket.planning.explain import explain
+from hocket.planning.fabric import Placed
 from hocket.planning.memory import rank_memory, settle
 from hocket.planning.predict import predict_step
 from hocket.planning.scaling import curve
-from hocket.planning.search import consider, search
-from hocket.sync import AllReduceSettings
-from hocket.sync.compression import OneBitSgd
+from hocket.planning.search import _simplest, consider, search
+from hocket.sync import AllReduceSettings, SyncBase
+from hocket.sync.compression import Bf16, OneBitSgd
 from hocket.sync.gossip import GossipSettings
 from hocket.sync.local_sgd import LocalSgdSettings
 from hocket.sync.server import ServerSettings
-from plans_on_paper import asked, cluster, config, job, ring
+from plans_on_paper import asked, cluster, config, job, rates, ring
+
+SMALL = job(micro_batches=1, rows=1, frames=160)
+"""Too little for more than one device."""
 
 
 def _seconds(layout: Layout, **changes: object) -> float:
@@ -81,6 +87,26 @@ def test_sending_beside_computing_shows_only_where_it_takes_longer() -> None:
     hidden = predict_step(job(), Candidate(layout), fast).by_kind["communication"]
     shown = predict_step(job(), Candidate(layout), slow_core).by_kind["communication"]
     assert shown > 100 * hidden
+
+
+def test_reading_shows_only_where_it_is_longer_than_the_rest_of_the_step() -> None:
+    work, fabric = job(), ring(1, 1e7)  # a slow link: sending is most of a step
+    candidate = Candidate(Layout(dp_replicate=2), micro_batches_per_step=16)
+    bare = predict_step(work, candidate, cluster(2, 1, fabric=fabric))
+    assert bare.by_kind["communication"] > bare.by_kind["compute"]
+    for share, shown in ((0.9, 0.0), (1.5, 0.5)):
+        loading = share * bare.seconds / (work.audio_per_step / 2)
+        there = cluster(2, 1, fabric=fabric, rates=replace(rates(), loading=loading))
+        found = predict_step(work, candidate, there)
+        assert found.by_kind["data"] == pytest.approx(shown * bare.seconds)
+
+
+def test_a_device_that_waits_for_kernels_is_said_to() -> None:
+    found = search(lambda number: SMALL, asked(micro_batches_per_step=1), cluster(), [1])
+    assert "one kernel to begin after the other" in " ".join(explain(found, SMALL, cluster()))
+    large = job(config(hidden_size=512, ff_size=2048), rows=32)
+    found = search(lambda number: large, asked(), cluster(), [1])
+    assert "one kernel to begin" not in " ".join(explain(found, large, cluster()))
 
 
 def test_a_pipeline_has_the_bubble_of_its_schedule() -> None:
@@ -163,14 +189,49 @@ def test_the_search_keeps_what_is_learnt_and_refuses_with_a_reason() -> None:
     tight = cluster(memory_bytes=1e7)
     with pytest.raises(UsageError, match=r"a rank needs .* GB"):
         search(lambda number: work, asked(), tight, [1])
-    reasons = {
-        each.reason for each in search(lambda number: work, asked(num_layers=5), cluster(), [8]).refused
-    }
+    reasons = {each.reason for each in search(lambda number: work, asked(), cluster(), [8]).refused}
     assert any("num_heads" in reason for reason in reasons)
     with pytest.raises(UsageError, match="has no price"):
         search(lambda number: work, asked(), cluster(), [1], "cost")
     priced = search(lambda number: work, asked(), cluster(price_per_hour=2.0), [1, 2], "cost")
     assert priced.chosen.dollars == pytest.approx(2.0 * priced.chosen.run_seconds / 3600, rel=1.01)
+
+
+def test_nobody_is_hired_to_do_nothing() -> None:
+    work = job(micro_batches=2)
+    found = search(lambda number: work, asked(micro_batches_per_step=2), cluster(), [1, 2, 4, 8])
+    for each in found.ranked:
+        groups, number = each.candidate.layout.num_groups, each.candidate.micro_batches_per_step
+        assert groups <= number or not isinstance(each.candidate.sync, SyncBase)
+    idle = [each for each in found.refused if "nothing to do: a step has 2 micro-batches" in each.reason]
+    assert any(each.candidate.layout.dp_replicate == 4 for each in idle)
+    words = " ".join(explain(found, work, cluster()))
+    assert "batch.micro_batches_per_step=8" in words
+
+
+def test_of_ways_that_are_as_good_the_simplest_is_recommended() -> None:
+    found = search(lambda number: SMALL, asked(micro_batches_per_step=1), cluster(), [1, 2], "time")
+    assert [each.candidate.layout.world_size for each in found.by_workers] == [1, 2]
+    nearly = replace(found.by_workers[1], run_seconds=found.by_workers[0].run_seconds * 0.98)
+    assert _simplest([nearly, found.by_workers[0]], "time") is found.by_workers[0]
+    faster = replace(nearly, run_seconds=found.by_workers[0].run_seconds * 0.9)
+    assert _simplest([faster, found.by_workers[0]], "time") is faster
+
+
+def test_the_best_of_each_number_of_workers_is_told() -> None:
+    work = job()
+    found = search(lambda number: work, asked(), cluster(), [1, 2, 4])
+    assert [each.candidate.layout.world_size for each in found.by_workers] == [1, 2, 4]
+    assert found.by_workers[-1] is found.chosen
+    for each in found.by_workers[:-1]:
+        others = [
+            other.run_seconds
+            for other in found.ranked
+            if other.same_answer and other.candidate.layout.world_size == each.candidate.layout.world_size
+        ]
+        assert each.run_seconds == min(others)
+    words = " ".join(explain(found, work, cluster()))
+    assert "With 2 devices the run takes" in words
 
 
 def test_candidates_that_cannot_be() -> None:
@@ -195,3 +256,23 @@ def test_the_curve_is_linear_without_a_network_and_flat_on_one_slow_link() -> No
     slow = list(curve(job(), candidate, lambda hosts: cluster(hosts, 1, fabric=ring(1, 1e3)), 1, most=64))
     assert slow[-1].weak / slow[-2].weak == pytest.approx(2.0, rel=0.05)  # a ring's time is that of its bytes
     assert slow[-1].strong < slow[0].strong
+
+
+def test_the_curve_goes_through_the_plan() -> None:
+    shapes = [Shape(4, frames, 20) for frames in (300, 320, 400, 420)]
+    batches = [PlannedMicroBatch(shape, shape.num_frames, shape.num_frames / 25) for shape in shapes]
+    work = replace(job(), steps=[batches * 2, batches[::-1] * 2])
+    there = cluster(2, 2, fabric=ring(2, 1e9, 1e-5))
+    for sync in (AllReduceSettings(), LocalSgdSettings(sync_every=2), AllReduceSettings(compression=Bf16())):
+        candidate = Candidate(Layout(dp_replicate=4), sync, micro_batches_per_step=8)
+        said = work.audio_per_step / predict_step(work, candidate, there).seconds
+        points = {point.workers: point for point in curve(work, candidate, lambda hosts: there, 2, most=4)}
+        assert points[4].weak == pytest.approx(said, rel=0.02)
+        assert points[4].strong == pytest.approx(said, rel=1e-9)
+
+
+def test_ranks_on_other_devices_pay_for_the_links_there() -> None:
+    fabric = ring(2, 1e9)
+    groups = [[0, 2], [1, 3]]
+    assert fabric.seconds("all_reduce", groups, 1e6) == pytest.approx(2e-3)  # two groups leave each host
+    assert Placed(fabric, (0, 2, 1, 3)).seconds("all_reduce", groups, 1e6) < 1e-6

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from hocket.core.errors import UsageError
 from hocket.planning.network import parse
 from hocket.planning.simulation import (
+    Dealt,
     Stragglers,
     Work,
     all_reduce_on,
@@ -78,6 +80,16 @@ def test_more_ranks_wait_longer_for_their_slowest() -> None:
     assert again.seconds_S.tolist() == many.seconds_S.tolist()
     other = simulate(WORK, 1024, free, 50, Stragglers(spread=0.1, share=0.001, factor=2.0, seed=4))
     assert other.seconds != many.seconds
+
+
+def test_what_was_dealt_is_what_all_wait_for() -> None:
+    dealt = Dealt(np.array([[1.0, 3.0], [2.0, 2.0]]))
+    two = simulate(Work(1.0, 1.0), 2, lambda size: 0.0, 4, dealt)
+    assert two.seconds_S.tolist() == pytest.approx([3.0, 2.0, 3.0, 2.0])  # of a mean of 2 s
+    assert two.wait == pytest.approx(0.5)
+    many = simulate(Work(1.0, 1.0), 1000, lambda size: 0.0, 4, dealt)
+    assert many.seconds_S.tolist() == pytest.approx([3.0, 2.0, 3.0, 2.0])  # no rank has more than the largest
+    assert many.compute == pytest.approx(2.0, rel=0.05)
 
 
 def test_agreeing_seldom_costs_seldom_and_evens_ranks_out() -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from hocket.core import recipe as recipes
 from hocket.core.layout import Layout
 from hocket.planning.candidate import Candidate
 from hocket.planning.scaling import curve
 from hocket.planning.search import search
+from hocket.reports.plan import terminal
 from hocket.reports.plan.page import page
+from hocket.reports.plan.running import command, ranges, ranks_of_hosts
 from hocket.studies.planning.machines import Ground
 from hocket.studies.planning.plan import Plan, as_answer, write_recipe
 from hocket.sync import AllReduceSettings
@@ -54,6 +58,7 @@ def made() -> Plan:
         "cannot",
         ("Run 2 <workers>.",),
         tuple(points),
+        overrides=("seed=3",),
     )
 
 
@@ -72,3 +77,33 @@ def test_the_answer_has_every_candidate_with_its_seconds(made: Plan) -> None:
     for each in answer["candidates"]:
         assert sum(each["seconds"].values()) == pytest.approx(each["step_seconds"])
     assert answer["roofline"] is None  # no peaks are known of this cluster
+
+
+def test_the_command_runs_what_was_planned(made: Plan) -> None:
+    answer = dict(as_answer(made))
+    assert command(answer, None) == "hocket train small.yaml --set 'seed=3' --workers 2"
+    assert command(answer, Path("planned.yaml")) == "hocket train planned.yaml --workers 2"
+    split = {**answer["chosen"], "layout": "pp=2,dp_replicate=4", "workers": 8}
+    placed = {"as_numbered": True, "ranks_of_host": {"0": [0, 1, 2, 3], "1": [4, 5, 6, 7]}}
+    answer |= {"chosen": split, "hosts": 2, "placement": placed}
+    assert command(answer, None) == (
+        "srun --nodes=2 --ntasks=8 hocket train small.yaml --set 'seed=3' --layout pp=2,dp_replicate=4 "
+        "--run-dir runs/small"
+    )
+    assert ranks_of_hosts(placed) == "host 0: 0-3; host 1: 4-7"
+    turned = {"as_numbered": False, "ranks_of_host": {"0": [0, 2, 4, 6], "1": [1, 3, 5, 7]}}
+    assert command({**answer, "placement": turned}, None).startswith("SLURM_HOSTFILE=FILE srun")
+    assert "host 0: 0,2,4,6; host 1: 1,3,5,7; SLURM_HOSTFILE" in ranks_of_hosts(turned)
+    assert ranges([3]) == "3"
+
+
+def test_the_terminal_says_how_many_devices_and_shows_own_ways_first(made: Plan) -> None:
+    answer = as_answer(made)
+    console = Console(width=180, record=True, file=io.StringIO())
+    console.print(terminal.plan(answer, explain=True, page="plan.html", written=None))
+    shown = console.export_text()
+    assert shown.index("How many devices") < shown.index("Ways to run it") < shown.index("Run 2 <workers>.")
+    ways = shown[shown.index("Ways to run it") :].splitlines()
+    starred = [line.startswith("│ *") for line in ways if line.startswith("│")][: terminal._SHOWN]
+    assert starred == sorted(starred)
+    assert "the recipe cannot be run so: cannot" in shown

@@ -40,6 +40,14 @@ def plan(
     objective: Annotated[
         _OBJECTIVES, typer.Option(help="What is to be small: time, cost (dollars) or energy.")
     ] = "time",
+    price: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DOLLARS",
+            help="What a device costs in an hour.  [default: a published price, where there is one]",
+            show_default=False,
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(help="Only so many.  [default: powers of two up to all devices]", show_default=False),
@@ -79,7 +87,18 @@ def plan(
         from hocket.reports.plan import page, terminal
         from hocket.studies.planning import plan as plans
 
-        made = make(recipe, hardware, network, objective, workers, any_answer, calibrate, settings, progress)
+        made = make(
+            recipe,
+            progress,
+            hardware=hardware,
+            network=network,
+            objective=objective,
+            price=price,
+            workers=workers,
+            any_answer=any_answer,
+            calibrate=calibrate,
+            settings=settings,
+        )
         if write is not None:
             plans.write_recipe(made.settled, made.chosen.candidate, write)
         answer = plans.as_answer(made)
@@ -92,14 +111,16 @@ def plan(
 
 def make(
     recipe: Path,
-    hardware: str | None,
-    network: str | None,
-    objective: Objective,
-    workers: int | None,
-    any_answer: bool,
-    calibrate: bool,
-    settings: list[str] | None,
     progress: Progress,
+    *,
+    hardware: str | None = None,
+    network: str | None = None,
+    objective: Objective = "time",
+    price: float | None = None,
+    workers: int | None = None,
+    any_answer: bool = False,
+    calibrate: bool = False,
+    settings: list[str] | None = None,
 ) -> Plan:
     """The plan, told of on the way."""
     from hocket.studies.planning import machines
@@ -124,6 +145,7 @@ def make(
         ground,
         workers=workers,
         objective=objective,
+        price=price,
         any_answer=any_answer,
         overrides=settings or [],
         told=told,

@@ -107,7 +107,7 @@ def _planned(
     """Workers, and settings of the layout, that a plan for this machine recommends."""
     from hocket.cli import plan
 
-    made = plan.make(recipe, None, None, "time", workers, False, False, overrides, progress)
+    made = plan.make(recipe, progress, workers=workers, settings=overrides)
     layout = made.chosen.candidate.layout
     progress.say(made.words[0])
     return layout.world_size, [f"layout={'{}' if str(layout) == 'single' else layout}"]

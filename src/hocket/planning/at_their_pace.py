@@ -70,7 +70,8 @@ def leased_step(
     else:
         by_kind["optimiser"] = own * step_of_all
         sent = 0.0
-    by_kind["data"] = _data(job, rates, workers, mean, shows=cluster.host_bytes_per_second is not None)
+    shows = cluster.host_bytes_per_second is not None
+    by_kind["data"] = _data(job, rates, workers, sum(by_kind.values()), shows=shows)
     return StepTime(_all_kinds(by_kind), {"dp_replicate": sent} if workers > 1 else {}, 1.0, 0.0)
 
 

@@ -70,6 +70,12 @@ class Job:
         return sum(batch.audio_seconds for step in self.steps for batch in step) / len(self.steps)
 
     @property
+    def typical_shape(self) -> Shape:
+        """The micro-batch in the middle of the sample, by padded frames."""
+        shapes = [batch.shape for step in self.steps for batch in step]
+        return sorted(shapes, key=lambda shape: shape.num_rows * shape.num_frames)[len(shapes) // 2]
+
+    @property
     def micro_batches_per_step(self) -> int:
         """Of every step."""
         return len(self.steps[0])
@@ -115,3 +121,12 @@ class Cluster:
     def num_devices(self) -> int:
         """Devices of all hosts."""
         return self.per_host * self.num_hosts
+
+    @property
+    def unit(self) -> str:
+        """What a worker runs on, in words."""
+        return "core" if self.device == "cpu" else "device"
+
+    def hosts_of(self, workers: int) -> int:
+        """Hosts that so many workers fill, one to a device."""
+        return -(-workers // self.per_host)

@@ -25,7 +25,6 @@ class Asked:
     precision: Precision
     sync: Strategy
     micro_batches_per_step: int
-    num_layers: int
 
 
 def all_candidates(asked: Asked, workers: int) -> Iterator[Candidate]:

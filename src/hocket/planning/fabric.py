@@ -30,7 +30,7 @@ class Fabric(Protocol):
 
         ``num_bytes`` are those of the tensor that is summed (``all_reduce``, ``reduce_scatter``), that each
         rank brings (``all_gather``), that each rank sends to all others together (``all_to_all``), or of one
-        message from the first rank of each group to its second (``p2p``).
+        message from each rank of a group to its next (``p2p``).
         """
         ...
 
@@ -107,6 +107,25 @@ def _ring(operation: Operation, size: int, num_bytes: float) -> tuple[int, float
     if operation == "all_gather":
         return size - 1, num_bytes
     return size - 1, num_bytes / (size - 1)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A fabric whose devices the ranks have in another order than their own."""
+
+    fabric: Fabric
+    device_of: Sequence[int]
+    """The device of each rank."""
+
+    @property
+    def name(self) -> str:
+        """Of the fabric."""
+        return self.fabric.name
+
+    def seconds(self, operation: Operation, groups: Sequence[Group], num_bytes: float) -> float:
+        """See :class:`Fabric`."""
+        moved = [[self.device_of[rank] for rank in group] for group in groups]
+        return self.fabric.seconds(operation, moved, num_bytes)
 
 
 @dataclass(frozen=True)

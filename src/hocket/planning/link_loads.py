@@ -1,8 +1,8 @@
-"""Which links of a network a step loads, and how long each is busy with it."""
+"""What a step sends over a network, where its ranks are best put there, and how long each link is busy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,7 @@ import numpy as np
 from hocket.planning import traffic
 from hocket.planning.activations import ELEMENT
 from hocket.planning.candidate import Candidate, Job
-from hocket.planning.demand import Shape
-from hocket.planning.groups import along
-from hocket.planning.network.cost import best
+from hocket.planning.network.placement import Placement, Traffic
 from hocket.planning.network.routing import Network
 from hocket.planning.on_network import whole_bytes
 from hocket.planning.passes import parameters_of, stages_of
@@ -31,28 +29,35 @@ class LinkLoad:
     """That it is busy in a step."""
 
 
-def link_loads(job: Job, candidate: Candidate, network: Network) -> tuple[LinkLoad, ...]:
-    """Of every link, for a step whose micro-batches are all like a typical one."""
-    layout = candidate.layout
+def link_loads(network: Network, sent: Sequence[Traffic], placement: Placement) -> tuple[LinkLoad, ...]:
+    """Of every link, when ranks are placed so, and send what :func:`step_traffic` says."""
     carried_L = np.zeros(len(network.links))
-    for message in _messages(job, candidate):
-        groups = along(layout, message.axis)
-        if len(groups[0]) < 2 or message.num_bytes <= 0:
-            continue
-        if message.operation == "p2p":
-            groups = tuple(group[:2] for group in groups)
-        name, whole = whole_bytes(message.operation, len(groups[0]), message.num_bytes)
-        carried_L += message.times * best(network, groups, name, whole).link_bytes_L
+    for each, cost in zip(sent, placement.costs, strict=True):
+        carried_L += each.times * cost.link_bytes_L
     return tuple(
         LinkLoad(link.source, link.target, network.graph.label(number), float(num_bytes / link.bandwidth))
         for number, (link, num_bytes) in enumerate(zip(network.links, carried_L, strict=True))
     )
 
 
+def step_traffic(job: Job, candidate: Candidate) -> tuple[Traffic, ...]:
+    """The collectives of a step whose micro-batches are all like a typical one.
+
+    What workers at their own pace send to a server or to each other is in none of them.
+    """
+    found = []
+    for message in _messages(job, candidate):
+        degree = getattr(candidate.layout, message.axis)
+        if degree > 1 and message.num_bytes > 0:
+            name, whole = whole_bytes(message.operation, degree, message.num_bytes)
+            found.append(Traffic((message.axis,), name, whole, message.times))
+    return tuple(found)
+
+
 def _messages(job: Job, candidate: Candidate) -> Iterator[Message]:
     layout, config = candidate.layout, job.config
     element = ELEMENT[candidate.precision]
-    shape = typical_shape(job)
+    shape = job.typical_shape
     passes = job.micro_batches_per_step / layout.num_groups
     stages = stages_of(job, layout)
     held = max(parameters_of(job, layout, stages, rank) for rank in range(layout.pp))
@@ -73,9 +78,3 @@ def _messages(job: Job, candidate: Candidate) -> Iterator[Message]:
         share = traffic.agreements_per_step(candidate.sync)
         for message in traffic.agreeing(candidate.sync, own, layout.dp_replicate):
             yield Message(message.axis, message.operation, message.num_bytes, share * message.times)
-
-
-def typical_shape(job: Job) -> Shape:
-    """The micro-batch in the middle, by padded frames."""
-    shapes = [batch.shape for step in job.steps for batch in step]
-    return sorted(shapes, key=lambda shape: shape.num_rows * shape.num_frames)[len(shapes) // 2]

@@ -24,8 +24,6 @@ class OnNetwork:
         size = len(groups[0])
         if size < 2 or num_bytes <= 0:
             return 0.0
-        if operation == "p2p":
-            groups = [group[:2] for group in groups]
         name, whole = whole_bytes(operation, size, num_bytes)
         key = (name, tuple(map(tuple, groups)), whole)
         if key not in self._known:

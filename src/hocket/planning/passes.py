@@ -15,7 +15,7 @@ from hocket.planning import traffic
 from hocket.planning.activations import ELEMENT
 from hocket.planning.candidate import Cluster, Job
 from hocket.planning.demand import Cut, Shape, piece_parameters
-from hocket.planning.groups import Groups, along
+from hocket.planning.network.placement import groups_of
 from hocket.planning.rates import Rates
 from hocket.planning.traffic import InPasses, Message
 
@@ -75,7 +75,7 @@ class Passes:
         self._cluster, self._rates, self._beside = cluster, rates, beside
         self._cut = Cut(layout.tp, layout.sp)
         self._again = num_recomputed(layout, job.config.num_layers)
-        self._groups: dict[str, Groups] = {}
+        self._groups: dict[str, list[list[int]]] = {}
         self.passes = cache(self._passes)
         self.stage = cache(self._stage)
         """(forward, backward) of some pieces for a shape."""
@@ -93,7 +93,7 @@ class Passes:
     def seconds(self, message: Message) -> float:
         """Of an operation along an axis, over all its times."""
         if message.axis not in self._groups:
-            self._groups[message.axis] = along(self._layout, message.axis)
+            self._groups[message.axis] = groups_of(self._layout, [message.axis])
         groups = self._groups[message.axis]
         return message.times * self._cluster.fabric.seconds(message.operation, groups, message.num_bytes)
 

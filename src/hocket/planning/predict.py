@@ -25,6 +25,24 @@ from hocket.sync.compression import NoCompression
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """What one agreement between replicas takes a rank, whenever it is due: seconds, but for ``sent``."""
+
+    sending: float = 0.0
+    """Of all buckets; it may go beside the last backward pass."""
+    num_buckets: int = 1
+    after: float = 0.0
+    """Sending that begins when all is there, and the coding of a compression."""
+    sent: float = 0.0
+    """Bytes that a rank puts on the wire."""
+
+    def exposed(self, passes: Passes, hidden_by: float) -> float:
+        """What no computing hides, where so many seconds of it go on beside; the last bucket shows."""
+        beside = hidden_by * (1 - 1 / self.num_buckets)
+        return max(passes.exposed(self.sending, beside), self.sending / self.num_buckets) + self.after
+
+
+@dataclass(frozen=True)
 class Inside:
     """What a layout makes of a job in one precision, whatever the strategy between replicas."""
 
@@ -39,6 +57,7 @@ class Inside:
     bubble: float
     """Seconds of a step."""
     last_backward: float
+    """Seconds of the pass beside which buckets are sent: that of a rank's last micro-batch."""
     num_groups: int
     """That the sample's steps were dealt to."""
     bytes_by_axis: dict[str, float]
@@ -49,6 +68,13 @@ class Inside:
         spent = [each for step in self.loads for each in step]
         total = sum(spent, Spent())
         return total.divided(len(spent))
+
+    def shared_sums(self, layout: Layout) -> float:
+        """Seconds of a step's sum of gradients over ranks that share frames."""
+        if layout.sp == 1:
+            return 0.0
+        num_bytes = VALUE * max(self.parameters) / layout.dp_shard
+        return self.passes.seconds(Message("sp", "all_reduce", num_bytes))
 
     def slowest(self, num_steps: int) -> float:
         """Seconds of a step where replicas wait for each other after every so many."""
@@ -79,7 +105,7 @@ def run_inside(
         parameters=held,
         loads=loads,
         bubble=sum(bubbles) / len(bubbles),
-        last_backward=_last_backward(job, passes, stages),
+        last_backward=passes.stage(stages[0], job.typical_shape)[1].compute,
         num_groups=num_dealt * layout.dp_shard,
         bytes_by_axis=_inside_bytes(job, layout, precision, max(held) / layout.dp_shard),
     )
@@ -107,9 +133,10 @@ def predict_step(
     mean = inside.mean
     slowest = inside.slowest(max(1, round(1 / traffic.agreements_per_step(sync))))
     largest = max(inside.parameters) / layout.dp_shard
-    agreeing, sent = _agreement(sync, largest, layout, passes, rates, inside.last_backward)
-    if layout.sp > 1:
-        agreeing += passes.seconds(Message("sp", "all_reduce", VALUE * largest))
+    agreement = agree(sync, largest, layout, passes, rates)
+    share = traffic.agreements_per_step(sync)
+    agreeing = share * agreement.exposed(passes, inside.last_backward if traffic.overlaps(sync) else 0.0)
+    agreeing += inside.shared_sums(layout)
     optimiser = rates.optimiser.seconds(largest)
     if job.keeps_average:
         optimiser += rates.average.seconds(largest)
@@ -120,11 +147,11 @@ def predict_step(
         "wait": max(0.0, slowest - mean.seconds),
         "communication": mean.communication + agreeing,
         "optimiser": optimiser,
-        "data": _data(job, inside.num_groups, rates, inside.beside, mean.seconds),
     }
+    by_kind["data"] = _data(job, inside.num_groups, rates, inside.beside, sum(by_kind.values()))
     wire = dict(inside.bytes_by_axis)
     if layout.dp_replicate > 1:
-        wire["dp_replicate"] = sent
+        wire["dp_replicate"] = share * agreement.sent
     bubble = inside.bubble / (mean.seconds + inside.bubble)
     return StepTime(by_kind, wire, slowest / mean.seconds, bubble)
 
@@ -193,45 +220,30 @@ def _replica(
     return mean, forecast.seconds - mean.seconds
 
 
-def _agreement(
-    sync: SyncBase,
-    num_parameters: float,
-    layout: Layout,
-    passes: Passes,
-    rates: Rates,
-    last_backward: float,
-) -> tuple[float, float]:
-    """(seconds that nothing hides, bytes that a rank sends) of a step's agreement between replicas."""
+def agree(sync: SyncBase, num_parameters: float, layout: Layout, passes: Passes, rates: Rates) -> Agreement:
+    """What replicas that agree on so many parameters of a rank spend on it."""
     if layout.dp_replicate == 1:
-        return 0.0, 0.0
-    share = traffic.agreements_per_step(sync)
+        return Agreement()
     compression = getattr(sync, "compression", NoCompression())
     coding = (
         rates.coding[compression.name].seconds(num_parameters) if compression.name in rates.coding else 0.0
     )
     num_buckets = max(1, ceil(VALUE * num_parameters / (sync.bucket_mb * 2**20)))
     first, *then = list(traffic.agreeing(sync, num_parameters, layout.dp_replicate))
-    sending = passes.seconds(_in_buckets(first, num_buckets))
-    hidden_by = last_backward * (1 - 1 / num_buckets) if traffic.overlaps(sync) else 0.0
-    exposed = max(passes.exposed(sending, hidden_by), sending / num_buckets)
-    exposed += sum(passes.seconds(_in_buckets(message, num_buckets)) for message in then)
-    sent = sum(message.sent(layout.dp_replicate) for message in (first, *then))
-    return share * (exposed + coding), share * sent
+    return Agreement(
+        sending=passes.seconds(_in_buckets(first, num_buckets)),
+        num_buckets=num_buckets,
+        after=coding + sum(passes.seconds(_in_buckets(message, num_buckets)) for message in then),
+        sent=sum(message.sent(layout.dp_replicate) for message in (first, *then)),
+    )
 
 
 def _in_buckets(message: Message, num_buckets: int) -> Message:
     return replace(message, num_bytes=message.num_bytes / num_buckets, times=message.times * num_buckets)
 
 
-def _last_backward(job: Job, passes: Passes, stages: Sequence[range]) -> float:
-    """Seconds of the backward pass beside which buckets are sent: that of a rank's last micro-batch."""
-    shapes = [batch.shape for batch in job.steps[0]]
-    typical = sorted(shapes, key=lambda shape: shape.num_rows * shape.num_frames)[len(shapes) // 2]
-    return passes.stage(stages[0], typical)[1].compute
-
-
 def _data(job: Job, num_groups: int, rates: Rates, beside: bool, busy: float) -> float:
-    """Seconds of reading that show: all of it where cores are full, else what computing does not cover."""
+    """Seconds of reading that show: all of it where cores are full, else what is longer than the rest."""
     reading = rates.loading * job.audio_per_step / num_groups
     return max(0.0, reading - busy) if beside else reading
 

@@ -24,6 +24,8 @@ JobOf = Callable[[int], Job]
 
 _ROOM = 0.9
 """Part of a device's memory that a plan may fill: allocators and fragments take the rest."""
+NEAR = 0.03
+"""Candidates this near to each other are not told apart by a prediction: the simplest of them is taken."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,18 @@ class Found:
     ranked: tuple[Ranked, ...]
     refused: tuple[Refused, ...]
     chosen: Ranked
-    """The best of those that learn what the recipe says, or of all where the search was told so."""
-    workers: tuple[int, ...]
-    """Numbers of workers that were tried."""
+    """The best of those that learn what the recipe says, or of all where the search was told so; where
+    others are within :data:`NEAR` of it the simplest of them."""
+
+    @property
+    def by_workers(self) -> tuple[Ranked, ...]:
+        """The best of each number of workers, ascending, of those that learn the same as the chosen one."""
+        best: dict[int, Ranked] = {}
+        for each in self.ranked:
+            if each.same_answer or not self.chosen.same_answer:
+                best.setdefault(each.candidate.layout.world_size, each)
+        best[self.chosen.candidate.layout.world_size] = self.chosen
+        return tuple(best[number] for number in sorted(best))
 
 
 def search(
@@ -92,9 +103,13 @@ def search(
     lacking = {"cost": cluster.price_per_hour, "energy": cluster.watts}
     if objective in lacking and lacking[objective] is None:
         what = {"cost": "price", "energy": "power"}[objective]
+        what_to_give = {
+            "cost": "Say what a device costs in an hour: --price 2.50, say.",
+            "energy": "Plan for a card of the catalogue whose power is published (hocket hardware).",
+        }
         raise UsageError(
             f"--objective {objective}: {cluster.name} has no {what}",
-            "Give one that has it from the catalogue, or --objective time.",
+            what_to_give[objective],
         )
     candidates = [candidate for number in workers for candidate in all_candidates(asked, number)]
     ranked: list[Ranked] = []
@@ -106,6 +121,7 @@ def search(
         if _whole(candidate) in fitting:  # recomputing only costs where the same fits without
             continue
         try:
+            _check_busy(candidate)
             ranked.append(consider(job_of, asked, candidate, cluster, exact=exact, known=known))
             fitting.add(_whole(candidate))
         except UsageError as error:
@@ -119,7 +135,29 @@ def search(
             f"no way of running this recipe fits {cluster.name}: {'; '.join(reasons)}",
             "Lower batch.seconds or raise batch.micro_batches_per_step, or plan for larger devices or more.",
         )
-    return Found(objective, tuple(ranked), tuple(refused), allowed[0], tuple(workers))
+    return Found(objective, tuple(ranked), tuple(refused), _simplest(allowed, objective))
+
+
+def _check_busy(candidate: Candidate) -> None:
+    """Raise :class:`UsageError` where some workers would have no micro-batch in any step."""
+    groups, number = candidate.layout.num_groups, candidate.micro_batches_per_step
+    if groups > number and not isinstance(candidate.sync, LeasedSettings):
+        raise UsageError(
+            f"some workers would have nothing to do: a step has {number} micro-batches for {groups} groups"
+        )
+
+
+def _simplest(allowed: Sequence[Ranked], objective: Objective) -> Ranked:
+    """Of those that are as good as the first: fewest workers, then copies of the model and nothing else."""
+    most = allowed[0].value(objective) * (1 + NEAR)
+
+    def effort(each: Ranked) -> tuple[object, ...]:
+        layout = each.candidate.layout
+        split = sum(degree > 1 for degree in layout.degrees) - (layout.dp_replicate > 1)
+        own = not each.same_answer, layout.schedule != "1f1b", layout.recompute != "none"
+        return layout.world_size, split, *own, each.value(objective)
+
+    return min((each for each in allowed if each.value(objective) <= most), key=effort)
 
 
 Known = dict[tuple[Layout, Precision, int], Inside]

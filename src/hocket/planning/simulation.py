@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -104,8 +105,35 @@ class Stragglers:
         return factor_R
 
 
+class Factors(Protocol):
+    """How many times as long as their mean ranks take."""
+
+    def factors(self, num_ranks: int, step: int) -> F64:
+        """(num_ranks,) of one step."""
+        ...
+
+
 STEADY = Stragglers()
 """All ranks are alike."""
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """Ranks that have more or less to do, as the micro-batches of some real steps were dealt to them.
+
+    As many ranks as in those steps have what they had there; for others it is drawn from the ranks of a step.
+    """
+
+    load_SR: F64 = field(repr=False)
+    """What each rank had to do in each step: seconds, or anything else that is proportional to them."""
+
+    def factors(self, num_ranks: int, step: int) -> F64:
+        """See :class:`Factors`."""
+        factor_D: F64 = self.load_SR[step % len(self.load_SR)] / self.load_SR.mean()
+        if num_ranks == len(factor_D):
+            return factor_D
+        draw_R = seeds.uniform(seeds.key("dealt", step), np.arange(num_ranks, dtype=np.uint64))
+        return factor_D[(draw_R * len(factor_D)).astype(np.int64)]
 
 
 @dataclass(frozen=True)
@@ -133,7 +161,7 @@ def simulate(
     num_ranks: int,
     all_reduce: Seconds,
     num_steps: int = 100,
-    stragglers: Stragglers = STEADY,
+    stragglers: Factors = STEADY,
     sync_every: int = 1,
 ) -> Simulated:
     """Run ``num_steps`` of ``num_ranks`` that agree after every ``sync_every`` of them.
@@ -209,7 +237,7 @@ def curve(
     counts: Sequence[int],
     work: Callable[[int], Work],
     num_steps: int = 100,
-    stragglers: Stragglers = STEADY,
+    stragglers: Factors = STEADY,
     transport: Transport = IDEAL,
     algorithms: Sequence[str] = (),
     sync_every: int = 1,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from hocket.core.layout import Layout
 from hocket.model.config import ModelConfig
@@ -144,9 +143,6 @@ def overlaps(sync: SyncBase) -> bool:
     if isinstance(sync, LocalSgdSettings):
         return sync.overlap_steps > 0
     return isinstance(sync, AllReduceSettings)
-
-
-Kind = Literal["forward", "backward"]
 
 
 def _power_sgd_share(num_parameters: float, rank: int) -> float:

@@ -67,3 +67,8 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def brief(seconds: float) -> str:
+    """Seconds of something short: 0.42 ms, 8.39 ms, 1.25 s."""
+    return f"{number(1000 * seconds)} ms" if seconds < 1 else f"{number(seconds)} s"

@@ -114,15 +114,23 @@ def catalogue(cards: Iterable[Card]) -> Table:
     table.add_column("name")
     table.add_column("kind")
     table.add_column("year", justify="right")
-    for column in (*_SHOWN_RATES, "memory GB", "GB/s", "watts"):
+    for column in (*_SHOWN_RATES, "memory GB", "GB/s", "watts", "price"):
         table.add_column(column, justify="right")
     for card in cards:
         rates = [_tera(card.rates.get(dtype)) for dtype in _SHOWN_RATES]
         bandwidth = "" if card.memory_bandwidth is None else f"{card.memory_bandwidth.value / 1e9:,.0f}"
         watts = "" if card.power_watts is None else f"{card.power_watts.value:,.0f}"
         memory = number(card.memory_bytes.value / 1e9)
-        table.add_row(card.name, card.kind, str(card.year), *rates, memory, bandwidth, watts)
+        table.add_row(card.name, card.kind, str(card.year), *rates, memory, bandwidth, watts, _price(card))
     return table
+
+
+def _price(card: Card) -> str:
+    """The first that is published; an hour's where it is rented."""
+    if not card.prices:
+        return ""
+    price = card.prices[0]
+    return f"${price.usd:,.0f}" if price.per == "unit" else f"${price.usd:,.2f}/{price.per}"
 
 
 def _tera(rate: Published | None) -> str:

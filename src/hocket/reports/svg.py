@@ -102,7 +102,8 @@ def stacked_bars(
         raise ValueError(f"{title}: nothing to draw")
     kinds = list(dict.fromkeys(kind for parts in rows.values() for kind in parts))
     longest = max(sum(parts.values()) for parts in rows.values()) or 1.0
-    left, right, height, gap = 58.0, 62.0, 20.0, 8.0
+    named = any(whole_label.rpartition("\n")[2] for whole_label in rows)
+    left, right, height, gap = 58.0 if named else 4.0, 66.0, 20.0, 8.0
     drawn = []
     y, above = _TOP, ""
     for whole_label, parts in rows.items():

@@ -20,6 +20,9 @@ from hocket.planning.network.cost import IDEAL, Cost, Transport, best
 from hocket.planning.network.rounds import I64
 from hocket.planning.network.routing import Network
 
+_TOLD = 3
+"""Collectives that the words of a placement name: those that take longest."""
+
 
 @dataclass(frozen=True)
 class Traffic:
@@ -139,17 +142,24 @@ def _why(
 ) -> str:
     if not chosen:
         return "nothing is split"
-    said = [f"{chosen[-1]} is nearest" + (f", {chosen[0]} furthest apart" if len(chosen) > 1 else "")]
-    for each, one in zip(costs, traffic, strict=True):
+    said = [
+        f"ranks along {chosen[-1]} sit next to each other"
+        + (f", ranks along {chosen[0]} furthest apart" if len(chosen) > 1 else "")
+    ]
+    longest = sorted(
+        zip(costs, traffic, strict=True), key=lambda pair: pair[0].seconds * pair[1].times, reverse=True
+    )
+    for each, one in longest[:_TOLD]:
         if each.seconds:
             busiest = network.graph.label(each.busiest(network))
             took = each.seconds * one.times * 1e3
-            said.append(f"{one} ({each.algorithm}) takes {took:.3g} ms a step, most of {busiest}")
+            said.append(f"{one} ({each.algorithm}) takes {took:.3g} ms a step, most of it on {busiest}")
     worst = max(seconds, key=lambda order: seconds[order])
     if seconds[worst] > seconds[chosen] * 1.001:
         times = seconds[worst] / seconds[chosen]
         said.append(
-            f"with {worst[-1]} nearest and {worst[0]} furthest apart all would take {times:.2g} times that"
+            f"with {worst[-1]} next to each other and {worst[0]} furthest apart all sending would take "
+            f"{times:.2g} times that"
         )
     elif len(chosen) > 1:
         said.append("no other order is slower")

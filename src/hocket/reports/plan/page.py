@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import hocket.reports
-from hocket.reports.axes import duration, number, percent
+from hocket.planning.explain import size
+from hocket.reports.axes import brief, duration, number, percent
 from hocket.reports.plan import pictures
+from hocket.reports.plan.running import better, command, ranges
 
 _HERE = Path(__file__).parent
 _REPORTS = Path(hocket.reports.__file__).parent
 _STYLES = (_REPORTS / "page.css", _REPORTS / "scale" / "scale.css", _HERE / "plan.css")
-_LISTED = 60
+_LISTED = 30
+_DRAWN, _HOSTS = 6, 8
+_MARK = "\N{RIGHTWARDS ARROW}"
 
 
 def page(answer: Mapping[str, Any]) -> str:
@@ -24,26 +28,35 @@ def page(answer: Mapping[str, Any]) -> str:
     words = "".join(f"<p class='told'>{escape(paragraph)}</p>" for paragraph in answer["explanation"])
     notes = "".join(f"<li>{escape(note)}</li>" for note in answer["notes"])
     tiles = "".join(
-        f"<div><b>{escape(value)}</b><span>{escape(said)}</span></div>" for said, value in _tiles(answer)
+        f"<div><b>{_breaking(value)}</b><span>{escape(said)}</span></div>" for said, value in _tiles(answer)
     )
+    run = escape(command(answer, None))
+    if not answer["chosen"]["same_answer"]:
+        run = "hocket plan ... --write FILE, and hocket train FILE"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
         f"<title>Plan: {name}</title><style>{style}</style></head><body>\n<h1>Plan: {name}</h1>\n"
-        f'<div class="tiles">{tiles}</div>\n{words}\n{_figures(answer)}\n{_tables(answer)}\n'
+        f'<div class="tiles">{tiles}</div>\n{words}\n<p class="told">To run it: <code>{run}</code></p>\n'
+        f"{_by_workers(answer)}\n{_figures(answer)}\n{_tables(answer)}\n"
         f"<h2>What this stands on</h2><ul>{notes}</ul></body></html>\n"
     )
 
 
+def _breaking(text: str) -> str:
+    """A layout may be cut after a comma and a line: ``pp=2,dp_shard=2``."""
+    return escape(text).replace(",", ",<wbr>").replace("_", "_<wbr>")
+
+
 def _tiles(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
-    chosen = answer["chosen"]
+    chosen, unit = answer["chosen"], answer["unit"]
     found = [
-        ("devices", f"{chosen['workers']:,}"),
+        (f"of {answer['devices']:,} {unit}s", f"{chosen['workers']:,}"),
         ("layout", chosen["layout"]),
         ("seconds of speech learnt from in a second", number(chosen["audio_per_second"])),
-        ("a step", duration(chosen["step_seconds"])),
+        ("a step", brief(chosen["step_seconds"])),
         ("the run", duration(chosen["run_seconds"])),
-        ("memory of the fullest device", f"{chosen['memory_bytes']['total'] / 1e9:.2f} GB"),
+        (f"memory of the fullest {unit}", size(chosen["memory_bytes"]["total"])),
         ("of the time is computing", percent(chosen["seconds"]["compute"] / chosen["step_seconds"])),
     ]
     if chosen["dollars"] is not None:
@@ -54,29 +67,78 @@ def _tiles(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _figures(answer: Mapping[str, Any]) -> str:
-    shown = [answer["chosen"]]
-    for each in answer["candidates"]:
-        if each["layout"] not in [other["layout"] for other in shown] and each["same_answer"]:
+    chosen = answer["chosen"]
+    degrees = {tuple(chosen["degrees"].values())}
+    shown = [chosen]
+    for each in [*answer["by_workers"][::-1], *answer["candidates"]]:
+        of_each = tuple(each["degrees"].values())
+        if each["same_answer"] == chosen["same_answer"] and of_each not in degrees and len(shown) < _DRAWN:
             shown.append(each)
-    best_other = next((each for each in answer["candidates"] if not each["same_answer"]), None)
-    shown = shown[:6] + ([] if best_other is None else [best_other])
+            degrees.add(of_each)
+    shown += better(answer)[:1]
     sections = [
-        ("Where the time of a step goes", _TIME, [pictures.times(shown)]),
-        ("Memory of the fullest device", _MEMORY, [pictures.memory(shown, answer["memory_there"])]),
-        ("What more devices bring", _SCALING, pictures.scaling(answer["scaling"], answer["chosen"])),
+        ("Where the time of a step goes", _TIME, [pictures.times(shown, answer["unit"])]),
+        (
+            f"Memory of the fullest {answer['unit']}",
+            _MEMORY,
+            [pictures.memory(shown, answer["unit"], answer["memory_there"])],
+        ),
+        (
+            f"What more {answer['unit']}s bring",
+            _SCALING,
+            pictures.scaling(answer["scaling"], answer["chosen"], answer["unit"]),
+        ),
         ("How near to the hardware's limits", _ROOFLINE, pictures.roofline(answer["roofline"])),
-        ("The network", _NETWORK, pictures.topology(answer["topology"])),
+        ("The network", _network(answer), pictures.topology(answer["topology"])),
     ]
-    return "\n".join(
-        f'<h2>{escape(title)}</h2><p>{escape(told)}</p>\n<div class="charts">\n{"".join(drawn)}\n</div>'
+    drawn_ones = "\n".join(
+        f"<section><h2>{escape(title)}</h2><p>{escape(told)}</p>\n{''.join(drawn)}\n</section>"
         for title, told, drawn in sections
         if drawn
     )
+    return f'<div class="sections">\n{drawn_ones}\n</div>'
+
+
+def _by_workers(answer: Mapping[str, Any]) -> str:
+    """The best for each number of devices: what to buy."""
+    chosen, least = answer["chosen"], answer["by_workers"][0]
+    known = [name for name in ("dollars", "kilowatt_hours") if chosen[name] is not None]
+    named = {"dollars": "$", "kilowatt_hours": "kWh"}
+    units = f"{answer['unit']}s"
+    head = ("", units, "best layout", "a step", "the run", "times as fast", "of ideal")
+    rows = []
+    for each in answer["by_workers"]:
+        gain = least["run_seconds"] / each["run_seconds"]
+        rows.append(
+            (
+                _MARK if each == chosen else "",
+                f"{each['workers']:,}",
+                each["layout"],
+                brief(each["step_seconds"]),
+                duration(each["run_seconds"]),
+                f"{gain:.2f}",
+                f"{100 * gain * least['workers'] / each['workers']:.0f} %",
+                *(number(each[name]) for name in known),
+            )
+        )
+    table = _table((*head, *(named[name] for name in known)), rows)
+    return f"<h2>How many {units}</h2><p>{_MARK} is what this plan recommends.</p>{table}"
+
+
+def _network(answer: Mapping[str, Any]) -> str:
+    """What the picture shows, and why ranks sit where they do."""
+    placed = answer["placement"]
+    if placed is None:
+        return _NETWORK
+    hosts = [f"host {host} has ranks {ranges(ranks)}" for host, ranks in placed["ranks_of_host"].items()]
+    said = "; ".join(hosts[:_HOSTS] + (["and so on"] if len(hosts) > _HOSTS else []))
+    return f"{_NETWORK} Of this plan {said}. Why: {placed['why']}."
 
 
 _TIME = (
-    "The chosen layout first, then others. Computing is useful work; everything else is what being parallel "
-    "costs: sending what no computing hides, waiting for the slowest, a pipeline's bubble."
+    "The chosen way first, then the best of other numbers of devices, and the best that learns something "
+    "else. Computing is useful work; everything else is what being parallel costs: sending that no computing "
+    "hides, waiting for the slowest, a pipeline's bubble."
 )
 _MEMORY = "Of tensors, at the fullest moment. What does not fit is not in the list."
 _SCALING = (
@@ -87,39 +149,51 @@ _ROOFLINE = (
     "A part of the model can be no faster than the roof above it: the slope is the memory's bandwidth, the "
     "flat part the arithmetic. A large dot takes much of the time."
 )
-_NETWORK = "The busier a link is in a step, the thicker; the one that is busy longest is marked."
+_NETWORK = (
+    "Devices below, hosts above them, and above these the switches, if there are any. The busier a link "
+    "is in a step, the thicker; the one that is busy longest is marked."
+)
 
 
 def _tables(answer: Mapping[str, Any]) -> str:
     head = (
-        *("", "workers", "layout", "agreement", "precision", "cut into"),
-        *("step, s", "speech/s", "GB", "bytes sent"),
+        *("", f"{answer['unit']}s", "layout", "agreement", "precision", "micro-batches of a step"),
+        *("a step", "speech learnt from, s/s", "memory", "sent by a worker, MB"),
     )
-    rows = [
+    own = [each for each in answer["candidates"] if each["same_answer"]]
+    others = better(answer)
+    listed = "".join(
+        f"<h2>{title}</h2>{_table(head, _rows(answer, each[:_LISTED]))}"
+        for title, each in (("Ways to run the recipe", own), ("Better, but learning something else", others))
+        if each
+    )
+    refused: dict[str, int] = {}
+    for each in answer["refused"]:
+        refused[each["reason"]] = refused.get(each["reason"], 0) + 1
+    why = sorted(refused.items(), key=lambda each: -each[1])
+    return listed + (
+        "<h2>What cannot be</h2>" + _table(("ways", "why"), [(f"{count:,}", reason) for reason, count in why])
+        if why
+        else ""
+    )
+
+
+def _rows(answer: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    return [
         (
-            "chosen" if each == answer["chosen"] else "" if each["same_answer"] else "learns otherwise",
+            _MARK if each == answer["chosen"] else "",
             f"{each['workers']:,}",
             each["layout"],
             each["sync"],
             each["precision"],
             f"{each['micro_batches_per_step']}",
-            number(each["step_seconds"]),
+            brief(each["step_seconds"]),
             number(each["audio_per_second"]),
-            f"{each['memory_bytes']['total'] / 1e9:.2f}",
-            number(sum(each["bytes_per_step"].values())),
+            size(each["memory_bytes"]["total"]),
+            number(sum(each["bytes_per_step"].values()) / 1e6),
         )
-        for each in answer["candidates"][:_LISTED]
+        for each in candidates
     ]
-    refused: dict[str, int] = {}
-    for each in answer["refused"]:
-        refused[each["reason"]] = refused.get(each["reason"], 0) + 1
-    why = sorted(refused.items(), key=lambda each: -each[1])
-    return f"<h2>All candidates</h2>{_table(head, rows)}" + (
-        "<h2>What cannot be</h2>"
-        + _table(("candidates", "why"), [(f"{count:,}", reason) for reason, count in why])
-        if why
-        else ""
-    )
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

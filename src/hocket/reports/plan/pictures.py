@@ -15,30 +15,32 @@ _LEFT, _RIGHT, _TOP, _HEIGHT = 52.0, 16.0, 10.0, 190.0
 Points = Sequence[tuple[float, float]]
 
 
-def times(candidates: Sequence[Mapping[str, Any]]) -> str:
+def times(candidates: Sequence[Mapping[str, Any]], unit: str) -> str:
     """A bar for each candidate: seconds for as much speech, by what they go to."""
     rows = {
-        f"{_name(each)}\n": {
+        f"{_name(each, unit)}\n": {
             kind: 1000 * seconds / (each["audio_per_second"] * each["step_seconds"])
             for kind, seconds in each["seconds"].items()
         }
         for each in candidates
     }
-    return stacked_bars(rows, title="For a second of speech", unit="ms")
+    return stacked_bars(rows, title="Time for a second of speech", unit="ms")
 
 
-def memory(candidates: Sequence[Mapping[str, Any]], there: float) -> str:
+def memory(candidates: Sequence[Mapping[str, Any]], unit: str, there: float) -> str:
     """A bar for each candidate: gigabytes by what they hold, and what a device has."""
+    most = max(each["memory_bytes"]["total"] for each in candidates)
+    scale, named = (1e9, "GB") if most >= 1e9 else (1e6, "MB")
     rows = {
-        f"{_name(each)}\n": {
-            kind: num_bytes / 1e9 for kind, num_bytes in each["memory_bytes"].items() if kind != "total"
+        f"{_name(each, unit)}\n": {
+            kind: num_bytes / scale for kind, num_bytes in each["memory_bytes"].items() if kind != "total"
         }
         for each in candidates
     }
-    return stacked_bars(rows, title=f"Of {number(there / 1e9)} GB that a device has", unit="GB")
+    return stacked_bars(rows, title=f"A {unit} has {number(there / 1e9)} GB; filled are", unit=named)
 
 
-def scaling(points: Sequence[Mapping[str, float]], chosen: Mapping[str, Any]) -> list[str]:
+def scaling(points: Sequence[Mapping[str, float]], chosen: Mapping[str, Any], unit: str) -> list[str]:
     """Speech a second over devices, beside what it would be if nothing were lost."""
     if len(points) < 2:
         return []
@@ -51,7 +53,7 @@ def scaling(points: Sequence[Mapping[str, float]], chosen: Mapping[str, Any]) ->
     }
     legend = {"ideal": "nothing lost", "s0": "weak", "s1": "strong"}
     marked = [(float(chosen["workers"]), float(chosen["audio_per_second"]), 5.0, "the plan")]
-    return [_log_log(lines, legend, marked, "Speech learnt from", "seconds in a second", "devices")]
+    return [_log_log(lines, legend, marked, "Speech learnt from", "seconds in a second", f"{unit}s")]
 
 
 def roofline(found: Mapping[str, Any] | None) -> list[str]:
@@ -116,8 +118,8 @@ def topology(found: Mapping[str, Any] | None) -> list[str]:
     return [figure(found["name"], "", drawn, height + 6)]
 
 
-def _name(each: Mapping[str, Any]) -> str:
-    parts = [f"{each['workers']:,} devices", each["layout"]]
+def _name(each: Mapping[str, Any], unit: str) -> str:
+    parts = [f"{each['workers']:,} {unit}" + ("" if each["workers"] == 1 else "s"), each["layout"]]
     if not each["same_answer"]:
         parts += [each["sync"], each["precision"]]
     return ": ".join(parts[:2]) + "".join(f", {part}" for part in parts[2:])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,96 +11,120 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from hocket.reports.axes import duration, number
+from hocket.planning.explain import size
+from hocket.reports.axes import brief, duration, number
+from hocket.reports.plan.running import better, command, ranks_of_hosts
 from hocket.reports.tables import facts
 
-_SHOWN = 12
+_SHOWN, _OTHERS = 8, 4
 _REASONS = 5
 
+Told = Mapping[str, Any]
 
-def plan(answer: Mapping[str, Any], *, explain: bool, page: str, written: Path | None) -> RenderableType:
-    """The candidates that are best, what was refused, and on demand the plan in words."""
-    parts: list[RenderableType] = [_candidates(answer)]
+
+def plan(answer: Told, *, explain: bool, page: str, written: Path | None) -> RenderableType:
+    """What to run, what fewer and more devices bring, the best ways, what was refused, and on demand why."""
+    chosen = answer["chosen"]
+    parts: list[RenderableType] = [_by_workers(answer), _candidates(answer)]
     refused = _refused(answer)
     if refused is not None:
         parts.append(refused)
     if explain:
         parts += [Padding(Text(paragraph), (1, 0, 0, 0)) for paragraph in answer["explanation"]]
-    parts.append(Padding(facts([("note", note) for note in answer["notes"]]), (1, 0, 0, 0)))
-    chosen = answer["chosen"]
-    run = f"hocket train {written or answer['recipe']} --workers {chosen['workers']}"
+    placed = answer["placement"]
+    rows = [("stands on" if place == 0 else "", note) for place, note in enumerate(answer["notes"])]
+    rows.append(("as it stands", _own(answer)))
+    if placed is not None and answer["hosts"] > 1:
+        rows += [("ranks", ranks_of_hosts(placed)), ("why there", placed["why"])]
+    rows += [("page", page), ("written", None if written is None else str(written))]
+    rows.append(("run", command(answer, written)))
     if written is None and not chosen["same_answer"]:
-        run = "--write FILE writes the recipe of this plan"
-    elif written is None and chosen["layout"] != "single":
-        run += f" --layout {chosen['layout']}"
-    parts.append(
-        facts(
-            [
-                ("as it stands", _own(answer)),
-                ("page", page),
-                ("written", None if written is None else str(written)),
-                ("run", run),
-            ]
-        )
-    )
+        rows[-1] = ("run", "--write FILE writes the recipe of this plan")
+    parts.append(Padding(facts(rows), (1, 0, 0, 0)))
     return Group(*parts)
 
 
-def _own(answer: Mapping[str, Any]) -> str:
+def _own(answer: Told) -> str:
     """What the recipe's own layout takes, beside the plan's."""
     own, chosen = answer["own"], answer["chosen"]
     if own is None:
-        return f"it cannot be: {answer['why_not_own']}"
+        return f"the recipe cannot be run so: {answer['why_not_own']}"
+    if own["layout"] == chosen["layout"] and chosen["same_answer"]:
+        return f"the recipe needs no change: on {_devices(answer, own)} this is what it does"
     gain = own["run_seconds"] / chosen["run_seconds"]
+    said = f"the plan is {gain:.2f} times as fast" if gain > 1.005 else "the plan is no faster"
     return (
-        f"{own['layout']} on {own['workers']:,}: {_short(own['step_seconds'])} a step, "
-        f"{duration(own['run_seconds'])}; the plan is {gain:.2f} times as fast"
+        f"the recipe does {own['layout']} on {_devices(answer, own)}: {brief(own['step_seconds'])} a step, "
+        f"{duration(own['run_seconds'])}; {said}"
     )
 
 
-def _candidates(answer: Mapping[str, Any]) -> Table:
-    table = Table(
-        title=f"{answer['recipe']} on {answer['hardware']}, by {answer['objective']}",
-        title_justify="left",
-        title_style="bold",
-        caption="* changes what is learnt: another precision, agreement or cut than the recipe's",
-        caption_justify="left",
+def _devices(answer: Told, each: Told) -> str:
+    return f"{each['workers']:,} {answer['unit']}" + ("" if each["workers"] == 1 else "s")
+
+
+def _by_workers(answer: Told) -> Table:
+    """The best for each number of devices: what to buy."""
+    table = _table(
+        f"How many {answer['unit']}s: {answer['recipe']} on {answer['hardware']}", "-> is recommended"
     )
-    table.add_column("")
-    for name in ("workers", "layout", "agreement", "precision"):
-        table.add_column(name, justify="right" if name == "workers" else "left")
-    for name in ("step", "speech/s", "run", "memory", "computing", "sending", "waiting"):
-        table.add_column(name, justify="right")
-    lacking = [name for name in ("dollars", "kilowatt_hours") if answer["chosen"][name] is None]
-    for name, header in (("dollars", "$"), ("kilowatt_hours", "kWh")):
-        if name not in lacking:
-            table.add_column(header, justify="right")
+    _columns(
+        table, ("", f"{answer['unit']}s", "best layout", "a step", "the run", "times as fast", "of ideal")
+    )
+    paid = _paid(table, answer)
+    chosen, least = answer["chosen"], answer["by_workers"][0]
+    for each in answer["by_workers"]:
+        gain = least["run_seconds"] / each["run_seconds"]
+        row = [
+            "->" if each == chosen else "",
+            f"{each['workers']:,}",
+            each["layout"],
+            brief(each["step_seconds"]),
+            duration(each["run_seconds"]),
+            f"{gain:.2f}",
+            f"{100 * gain * least['workers'] / each['workers']:.0f} %",
+            *(number(each[name]) for name in paid),
+        ]
+        table.add_row(*map(Text, row), style="bold" if each == chosen else None)
+    return table
+
+
+def _candidates(answer: Told) -> Table:
+    table = _table(
+        f"Ways to run it, by {answer['objective']}",
+        "* learns something else than the recipe says: another precision, agreement or cut of a step",
+    )
+    units = f"{answer['unit']}s"
+    _columns(table, ("", units, "layout", "agreement", "precision", "a step", "speech/s", "the run"))
+    _columns(table, ("memory", "computing", "sending", "waiting", "reading"))
+    paid = _paid(table, answer)
     chosen = answer["chosen"]
-    shown = answer["candidates"][:_SHOWN]
-    shown = shown if chosen in shown else [*shown, chosen]
-    for each in shown:
-        mark = "->" if each == chosen else "" if each["same_answer"] else "*"
+    own = [each for each in answer["candidates"] if each["same_answer"]][:_SHOWN]
+    others = better(answer)[:_OTHERS]
+    shown = own + others
+    for each in shown if chosen in shown else [chosen, *shown]:
         seconds = each["seconds"]
         row = [
-            mark,
+            "->" if each == chosen else "" if each["same_answer"] else "*",
             f"{each['workers']:,}",
             each["layout"],
             each["sync"],
             each["precision"],
-            _short(each["step_seconds"]),
+            brief(each["step_seconds"]),
             number(each["audio_per_second"]),
             duration(each["run_seconds"]),
-            f"{each['memory_bytes']['total'] / 1e9:.2f} GB",
-            _share(seconds, each, "compute", "recompute"),
+            size(each["memory_bytes"]["total"]),
+            _share(seconds, each, "compute", "recompute", "optimiser"),
             _share(seconds, each, "communication"),
-            _share(seconds, each, "wait", "bubble", "data"),
+            _share(seconds, each, "wait", "bubble"),
+            _share(seconds, each, "data"),
+            *(number(each[name]) for name in paid),
         ]
-        row += [number(each[name]) for name in ("dollars", "kilowatt_hours") if name not in lacking]
-        table.add_row(*(Text(cell) for cell in row), style="bold" if each == chosen else None)
+        table.add_row(*map(Text, row), style="bold" if each == chosen else None)
     return table
 
 
-def _refused(answer: Mapping[str, Any]) -> Table | None:
+def _refused(answer: Told) -> Table | None:
     reasons: dict[str, list[str]] = {}
     for each in answer["refused"]:
         reasons.setdefault(each["reason"], []).append(each["candidate"])
@@ -118,9 +142,29 @@ def _refused(answer: Mapping[str, Any]) -> Table | None:
     return table
 
 
-def _share(seconds: Mapping[str, float], each: Mapping[str, Any], *kinds: str) -> str:
+def _table(title: str, caption: str) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption=caption,
+        caption_justify="left",
+    )
+
+
+def _columns(table: Table, names: Sequence[str]) -> None:
+    words = ("", "layout", "best layout", "agreement", "precision")
+    for name in names:
+        table.add_column(name, justify="left" if name in words else "right")
+
+
+def _paid(table: Table, answer: Told) -> list[str]:
+    """Names of what the plan knows of cost, each a column more."""
+    known = {"dollars": "$", "kilowatt_hours": "kWh"}
+    names = [name for name in known if answer["chosen"][name] is not None]
+    _columns(table, [known[name] for name in names])
+    return names
+
+
+def _share(seconds: Mapping[str, float], each: Told, *kinds: str) -> str:
     return f"{100 * sum(seconds[kind] for kind in kinds) / each['step_seconds']:.0f} %"
-
-
-def _short(seconds: float) -> str:
-    return f"{1000 * seconds:,.0f} ms" if seconds < 1 else f"{seconds:,.2f} s"

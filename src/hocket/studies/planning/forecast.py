@@ -56,8 +56,7 @@ def beside(run: Path, cache: Path) -> Entry | None:
         return None  # of another version: to be measured again, which is for `hocket plan`
     cluster = of_profile(known, measured.rates, device, recipe.threads, None, []).cluster
     jobs = RecipeJobs(recipe)
-    loading = jobs.loading_seconds() if device == "cpu" else 0.0
-    cluster = replace(cluster, rates=replace(cluster.rates, loading=loading))
+    cluster = replace(cluster, rates=replace(cluster.rates, loading=jobs.loading_seconds()))
     workers = int(summary["workers"])
     number = recipe.batch.micro_batches_per_step
     candidate = Candidate(recipe.layout.fill(workers), recipe.sync, recipe.precision, number)

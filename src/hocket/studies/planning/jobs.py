@@ -46,9 +46,7 @@ class RecipeJobs:
     def asked(self) -> Asked:
         """What the recipe says of what the planner may choose."""
         recipe = self.recipe
-        return Asked(
-            recipe.precision, recipe.sync, recipe.batch.micro_batches_per_step, self.config.num_layers
-        )
+        return Asked(recipe.precision, recipe.sync, recipe.batch.micro_batches_per_step)
 
     def loading_seconds(self) -> float:
         """Seconds that one thread takes to load a second of audio, as the recipe varies it: measured now."""

@@ -23,6 +23,8 @@ LEDGER = "runs.jsonl"
 _LAST = 20
 _LEAST = 3
 """Runs before rates are corrected."""
+_READ = {"device", "precision", "said", "measured"}
+"""What of an entry corrections are made from; lines of another hocket may lack it."""
 _CREDIBLE = (0.5, 2.0)
 """A run outside was disturbed, or is of a kind that the planner does not know: it corrects nothing."""
 
@@ -80,7 +82,9 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     found = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            found.append(json.loads(line))
+            entry = json.loads(line)
         except ValueError:  # a line that was cut off while it was written
             continue
+        if isinstance(entry, dict) and entry.keys() >= _READ and entry["said"] > 0:
+            found.append(entry)
     return found

@@ -36,6 +36,8 @@ _WORKER_BYTES = {"cpu": 0.45e9, "cuda": 1.5e9}
 """What a worker takes beside tensors: Python, torch, kernels; on a GPU its context and workspaces."""
 _PCIE, _BETWEEN = Line(1e-5, 12e9), Line(2e-5, 12.5e9)
 """Where nobody says: devices of a host over PCIe 3.0, hosts over 100 Gbit/s."""
+_SWITCH = "switch:link=100Gbit,latency=5us"
+"""The same as a topology, to place ranks on and to draw."""
 _INSIDE_LATENCY = 8e-6
 _MOST_WITH_TOPOLOGY = 1024
 _PROBE_SECONDS = 40.0
@@ -53,7 +55,7 @@ class Ground:
     notes: tuple[str, ...]
     """What was assumed, and where figures are from."""
     network: Network | None = None
-    """The topology, where one was given."""
+    """The topology: the one that was given, or where hosts of the catalogue have none, a switch."""
     asked: Spec | None = None
     """How it was asked for: more of the same kind can be had."""
 
@@ -222,6 +224,10 @@ def _catalogued(text: str, network: str | None) -> Ground:
     if nodes < 1 or devices < 1:
         raise UsageError(f"--hardware {text}: {nodes} nodes of {devices} devices", "Both start at 1.")
     card = catalogue.find(found["name"])
+    if nodes * devices * (card.cores or 1) > spec.MOST_DEVICES:
+        raise UsageError(
+            f"--hardware {text}: more than {spec.MOST_DEVICES:,} devices or cores are not planned"
+        )
     if card.kind not in ("cpu", "gpu"):
         raise UsageError(
             f"--hardware {card.name}: training runs on CPUs and GPUs, and this is of kind {card.kind}",
@@ -249,11 +255,15 @@ def _catalogued(text: str, network: str | None) -> Ground:
         f"{100 * efficiency.products:.0f} % of the peak, passes {100 * efficiency.memory:.0f} % of the "
         "bandwidth"
     ]
-    topology, asked = None, None
+    topology: Network | None = None
+    asked = None
     if network is None:
         fabric: Fabric = AlphaBeta("100 Gbit/s between hosts", per_host, inside, _BETWEEN)
         if nodes > 1:
-            notes.append("no --network was given: 100 Gbit/s and 20 us between hosts are assumed")
+            topology = _network(_SWITCH, nodes, per_host, inside).build()
+            notes.append(
+                "no --network was given: one switch is assumed, with 100 Gbit/s and 20 us between hosts"
+            )
     else:
         asked = _network(network, nodes, per_host, inside)
         topology = asked.build()
@@ -264,6 +274,8 @@ def _catalogued(text: str, network: str | None) -> Ground:
                 f"{nodes * per_host}",
                 "Leave out hosts, shape and devices, or make them agree.",
             )
+    if "bf16" not in card.rates:
+        notes.append(f"{card.name} does not compute in bf16: it is taken to be as fast there as in fp32")
     price = card.prices[0] if card.prices else None
     if price is not None and price.per == "unit":
         notes.append(
@@ -290,7 +302,7 @@ def _network(text: str, hosts: int | None, per_host: int, inside: Line) -> Spec:
     """The kind of network that a text describes, with this hardware's hosts where it does not say."""
     asked = spec.parse(text)
     if hosts is not None and not {"shape", "hosts"} & set(asked.given):
-        asked = asked.with_hosts(hosts, per_host)
+        asked = asked.with_hosts(hosts, None if "devices" in asked.given else per_host)
     given = {"devices": per_host, **asked.given}
     if given["devices"] > 1:
         given = {"inside": inside.bandwidth, "inside_latency": inside.latency, **given}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +16,9 @@ from hocket.planning import explain
 from hocket.planning.candidate import Candidate, Cluster, Job
 from hocket.planning.demand import Cut
 from hocket.planning.enumerate import worker_counts
-from hocket.planning.link_loads import link_loads, typical_shape
+from hocket.planning.fabric import Placed
+from hocket.planning.link_loads import link_loads, step_traffic
+from hocket.planning.network.placement import Placement, place
 from hocket.planning.roofline import spots
 from hocket.planning.scaling import Point, curve
 from hocket.planning.search import Found, Objective, Ranked, consider, search
@@ -44,6 +47,10 @@ class Plan:
     words: tuple[str, ...]
     """In plain words."""
     scaling: tuple[Point, ...]
+    placement: Placement | None = None
+    """Where ranks go on the network; None on one host."""
+    overrides: tuple[str, ...] = ()
+    """Settings of the recipe that were given beside it."""
 
     @property
     def chosen(self) -> Ranked:
@@ -62,6 +69,7 @@ def plan(
     *,
     workers: int | None = None,
     objective: Objective = "time",
+    price: float | None = None,
     any_answer: bool = False,
     overrides: Sequence[str] = (),
     told: Told = lambda what, done, of: None,
@@ -69,18 +77,29 @@ def plan(
     """Search for the best way of running ``recipe``.
 
     ``ground`` makes the hardware for a device (``auto``, ``cpu``, ``cuda``) and threads of a worker. Without
-    a number of ``workers`` several are tried, up to all devices. Raises
+    a number of ``workers`` several are tried, up to all devices. ``price`` is what a device costs in an hour,
+    in dollars, instead of what the hardware's profile says. Raises
     :class:`~hocket.core.errors.HocketError` for what the user can mend.
     """
     if workers is not None and workers < 1:
         raise UsageError(f"--workers {workers}: a job needs at least one")
+    if price is not None and not 0 < price < math.inf:
+        raise UsageError(f"--price {price:g}: what a device costs in an hour is above 0")
     settled = resolve(recipe, overrides)
     jobs = RecipeJobs(settled)
     stands_on = ground(settled.device, settled.threads)
-    loading = jobs.loading_seconds() if stands_on.cluster.device == "cpu" else 0.0
+    loading = jobs.loading_seconds()
     cluster = stands_on.cluster
-    cluster = replace(cluster, rates=replace(cluster.rates, loading=loading))
-    stands_on = replace(stands_on, cluster=cluster)
+    cluster = replace(
+        cluster,
+        rates=replace(cluster.rates, loading=loading),
+        price_per_hour=cluster.price_per_hour if price is None else price,
+    )
+    read = (
+        "to read, decode and vary a second of this corpus' speech is taken to need "
+        f"{1000 * loading:.2g} ms of a core, as was just measured here"
+    )
+    stands_on = replace(stands_on, cluster=cluster, notes=(*stands_on.notes, read))
     if workers is not None and workers > cluster.num_devices:
         raise UsageError(
             f"--workers {workers}: {cluster.name} has {cluster.num_devices} devices", "Give fewer, or none."
@@ -97,6 +116,7 @@ def plan(
         told=lambda done, of: told("candidates", done, of),
     )
     job = jobs.job_of(found.chosen.candidate.micro_batches_per_step)
+    found, placement = _placed(found, job, jobs, stands_on)
     number = max(settled.layout.least_workers, found.chosen.candidate.layout.world_size)
     own, why_not = None, None
     try:
@@ -107,7 +127,23 @@ def plan(
         why_not = error.message
     words = tuple(explain.explain(found, job, cluster))
     points = tuple(curve(job, found.chosen.candidate, stands_on.grow, cluster.per_host, stands_on.most))
-    return Plan(recipe, settled, job, stands_on, found, own, why_not, words, points)
+    return Plan(
+        recipe, settled, job, stands_on, found, own, why_not, words, points, placement, tuple(overrides)
+    )
+
+
+def _placed(found: Found, job: Job, jobs: RecipeJobs, ground: Ground) -> tuple[Found, Placement | None]:
+    """Put the ranks of the chosen candidate where its sending is fastest, and predict it there."""
+    candidate, network = found.chosen.candidate, ground.network
+    if network is None:
+        return found, None
+    placement = place(network, candidate.layout, step_traffic(job, candidate))
+    if placement.device_of == tuple(range(candidate.layout.world_size)):
+        return found, placement
+    there = replace(ground.cluster, fabric=Placed(ground.cluster.fabric, placement.device_of))
+    chosen = consider(jobs.job_of, jobs.asked, candidate, there, exact=jobs.recipe.numerics.exact)
+    ranked = tuple(chosen if each is found.chosen else each for each in found.ranked)
+    return replace(found, ranked=ranked, chosen=chosen), placement
 
 
 def write_recipe(recipe: TrainRecipe, chosen: Candidate, target: Path) -> None:
@@ -136,6 +172,13 @@ def as_answer(made: Plan) -> Mapping[str, Any]:
         "network": made.cluster.fabric.name,
         "objective": made.found.objective,
         "chosen": _told(made.chosen),
+        "hosts": made.cluster.hosts_of(made.chosen.candidate.layout.world_size),
+        "devices_per_host": made.cluster.per_host,
+        "devices": made.cluster.num_devices,
+        "unit": made.cluster.unit,
+        "price_per_hour": made.cluster.price_per_hour,
+        "settings": list(made.overrides),
+        "by_workers": [_told(each) for each in made.found.by_workers],
         "own": None if made.own is None else _told(made.own),
         "why_not_own": made.why_not_own,
         "candidates": [_told(each) for each in made.found.ranked],
@@ -143,6 +186,7 @@ def as_answer(made: Plan) -> Mapping[str, Any]:
         "scaling": [asdict(point) for point in made.scaling],
         "memory_there": made.cluster.memory_bytes,
         "roofline": _roofline(made),
+        "placement": _placement(made),
         "topology": _topology(made),
         "explanation": list(made.words),
         "notes": list(made.ground.notes),
@@ -180,7 +224,7 @@ def _roofline(made: Plan) -> dict[str, Any] | None:
     found = spots(
         made.job.config,
         candidate.precision,
-        typical_shape(made.job),
+        made.job.typical_shape,
         Cut(layout.tp, layout.sp),
         made.cluster.rates,
     )
@@ -192,15 +236,30 @@ def _roofline(made: Plan) -> dict[str, Any] | None:
     }
 
 
+def _placement(made: Plan) -> dict[str, Any] | None:
+    """Which ranks run on which host, and why there."""
+    if made.placement is None:
+        return None
+    per_host, hosts = made.cluster.per_host, dict[int, list[int]]()
+    for rank, device in enumerate(made.placement.device_of):
+        hosts.setdefault(device // per_host, []).append(rank)
+    return {
+        "order": list(made.placement.order),
+        "as_numbered": made.placement.device_of == tuple(range(len(made.placement.device_of))),
+        "ranks_of_host": {str(host): hosts[host] for host in sorted(hosts)},
+        "why": made.placement.why,
+    }
+
+
 _MOST_DRAWN = 400
 """Nodes of a network that a picture can still show."""
 
 
 def _topology(made: Plan) -> dict[str, Any] | None:
     network = made.ground.network
-    if network is None or len(network.graph.nodes) > _MOST_DRAWN:
+    if network is None or made.placement is None or len(network.graph.nodes) > _MOST_DRAWN:
         return None
-    loads = link_loads(made.job, made.chosen.candidate, network)
+    loads = link_loads(network, step_traffic(made.job, made.chosen.candidate), made.placement)
     busiest = max(loads, key=lambda load: load.seconds)
     return {
         "name": network.name,
