@@ -74,6 +74,19 @@ def test_what_is_damaged_three_times_is_damaged() -> None:
     assert meter.total.damaged == 3
 
 
+def test_damage_is_found_by_a_slow_store_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    meter, store = Meter(), Silent([b"wrong"] * 3)
+
+    def look(data: bytes) -> list[int]:
+        now[0] += 100.0  # it took longer than anybody waits for nothing
+        return [7]
+
+    assert _fetcher(store, meter).fetch("x", 100, 0, 5, look) == (b"wrong", [7])
+    assert meter.total.damaged == 3
+
+
 def test_a_file_of_another_size_is_named() -> None:
     store = Silent([b"sh", b"sh", b"sh"])
     with pytest.raises(CorpusError, match="x has 100 bytes, 120 were written"):

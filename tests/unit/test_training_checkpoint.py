@@ -211,6 +211,31 @@ def test_leftovers_of_a_crash_are_cleared_and_never_taken_for_a_checkpoint(tmp_p
     assert store.whole_checkpoints(saves.root) == []
 
 
+def test_a_checkpoint_that_was_being_deleted_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed when one file was gone: another start finds what is whole, and goes on deleting."""
+    saves = Saves(tmp_path, keep_last=1, keep_best=1)
+    model, optimiser = trained()
+    saves.save(0, model, optimiser, 0.5)
+    saves.checkpointer.wait()
+
+    class Killed(BaseException):
+        pass
+
+    def delete_one(folder: Path, ignore_errors: bool = False) -> None:
+        if folder.exists():
+            (folder / "progress.json").unlink()
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(store.shutil, "rmtree", delete_one)
+        store.remove(store.folder_for(saves.root, 0))
+    assert store.whole_checkpoints(saves.root) == []
+    again = Saves(tmp_path, keep_last=1, keep_best=1)
+    assert not list(again.root.iterdir())
+    again.save(1, model, optimiser, 0.4)
+    again.checkpointer.wait()
+
+
 class Trap:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, ("touch trapped",)

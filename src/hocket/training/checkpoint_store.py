@@ -87,9 +87,17 @@ def seal(temporary: Path, final: Path, progress: dict[str, Any]) -> None:
     sums = {path.name: files.sha256(path) for path in sorted(temporary.iterdir()) if path.is_file()}
     files.write_json(temporary / _CHECKSUMS, sums)
     if final.exists():  # the same step again, after a restart from an earlier point
-        shutil.rmtree(final)
+        remove(final)
     temporary.replace(final)
     files.fsync_dir(final.parent)
+
+
+def remove(folder: Path) -> None:
+    """Delete a checkpoint. Who is killed meanwhile leaves the whole of it, or nothing with its name."""
+    gone = folder.with_name(f".{folder.name}.gone.tmp")
+    shutil.rmtree(gone, ignore_errors=True)
+    folder.replace(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def verify(folder: Path) -> None:

@@ -104,7 +104,7 @@ class Checkpointer:
         keep.update(folder for _, folder in sorted(validated)[: self._settings.keep_best])
         for folder in folders:
             if folder not in keep:
-                shutil.rmtree(folder, ignore_errors=True)
+                store.remove(folder)
 
 
 def _staged(value: torch.Tensor | Part) -> torch.Tensor | Part:

@@ -80,6 +80,7 @@ class Fetcher:
                 self._meter.add(damaged=1)
                 if num_damaged >= _DAMAGED_TRIES:
                     return data, bad
+                tries.answered()
                 reason = "the checksums do not hold"
             except _Failed as error:
                 reason = str(error)
@@ -213,6 +214,10 @@ class _Tries:
         usual = self._fetcher.timeout_seconds + length / _SLOWEST
         left = self._fetcher.give_up_seconds - (clock.monotonic() - self._begun)
         return float(min(usual * 2.0 ** min(self.num_late, _DOUBLINGS), max(usual, left)))
+
+    def answered(self) -> None:
+        """The store has given all that it was asked for: patience begins anew."""
+        self._begun = clock.monotonic()
 
     def again(self, reason: str) -> None:
         """Pause before the next try. Raises :class:`CorpusError` when there is to be none."""
