@@ -100,7 +100,7 @@ def run(name: str, corpus: Path, store: str | None, options: dict[str, Any], arg
     row = (
         f"| {name} | {sum(waits) / total:.2%} | {1000 * waits[len(waits) // 2]:.1f} | {1000 * waits[-1]:.0f} "
     )
-    sys.stdout.write(f"{row}| {1000 * total / len(steps):.0f} | {traffic.busy_mbit():.0f} |\n")
+    sys.stdout.write(f"{row}| {1000 * total / len(steps):.0f} | {traffic.busy_mbit():.1f} |\n")
     sys.stdout.flush()
 
 
