@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from pathlib import Path
 
 import pytest
@@ -81,13 +82,15 @@ def test_the_answer_has_every_candidate_with_its_seconds(made: Plan) -> None:
 
 def test_the_command_runs_what_was_planned(made: Plan) -> None:
     answer = dict(as_answer(made))
-    assert command(answer, None) == "hocket train small.yaml --set 'seed=3' --workers 2"
+    assert command(answer, None) == "hocket train small.yaml --set seed=3 --workers 2"
+    quoted = {**answer, "settings": ["corpus=it's here"]}
+    assert shlex.split(command(quoted, None))[3:5] == ["--set", "corpus=it's here"]
     assert command(answer, Path("planned.yaml")) == "hocket train planned.yaml --workers 2"
     split = {**answer["chosen"], "layout": "pp=2,dp_replicate=4", "workers": 8}
     placed = {"as_numbered": True, "ranks_of_host": {"0": [0, 1, 2, 3], "1": [4, 5, 6, 7]}}
     answer |= {"chosen": split, "hosts": 2, "placement": placed}
     assert command(answer, None) == (
-        "srun --nodes=2 --ntasks=8 hocket train small.yaml --set 'seed=3' --layout pp=2,dp_replicate=4 "
+        "srun --nodes=2 --ntasks=8 hocket train small.yaml --set seed=3 --layout pp=2,dp_replicate=4 "
         "--run-dir runs/small"
     )
     assert ranks_of_hosts(placed) == "host 0: 0-3; host 1: 4-7"

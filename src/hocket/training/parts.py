@@ -54,10 +54,10 @@ def make_loader(
     corpora: CorpusMixture,
     tokens: Tokens,
     config: ModelConfig,
-    plan: BatchPlan,
+    plan: BatchPlan | None,
 ) -> Loader:
-    """Of the training split, varied as the recipe says."""
-    future = Future(plan, recipe.num_steps(plan))
+    """Of the training split, varied as the recipe says; without a plan nothing is read ahead."""
+    future = None if plan is None else Future(plan, recipe.num_steps(plan))
     return Loader(
         corpora,
         tokens,

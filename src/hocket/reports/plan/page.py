@@ -11,7 +11,7 @@ import hocket.reports
 from hocket.planning.explain import size
 from hocket.reports.axes import brief, duration, number, percent
 from hocket.reports.plan import pictures
-from hocket.reports.plan.running import better, command, ranges
+from hocket.reports.plan.running import better, by_workers, command, ranges
 
 _HERE = Path(__file__).parent
 _REPORTS = Path(hocket.reports.__file__).parent
@@ -101,27 +101,8 @@ def _figures(answer: Mapping[str, Any]) -> str:
 
 def _by_workers(answer: Mapping[str, Any]) -> str:
     """The best for each number of devices: what to buy."""
-    chosen, least = answer["chosen"], answer["by_workers"][0]
-    known = [name for name in ("dollars", "kilowatt_hours") if chosen[name] is not None]
-    named = {"dollars": "$", "kilowatt_hours": "kWh"}
     units = f"{answer['unit']}s"
-    head = ("", units, "best layout", "a step", "the run", "times as fast", "of ideal")
-    rows = []
-    for each in answer["by_workers"]:
-        gain = least["run_seconds"] / each["run_seconds"]
-        rows.append(
-            (
-                _MARK if each == chosen else "",
-                f"{each['workers']:,}",
-                each["layout"],
-                brief(each["step_seconds"]),
-                duration(each["run_seconds"]),
-                f"{gain:.2f}",
-                f"{100 * gain * least['workers'] / each['workers']:.0f} %",
-                *(number(each[name]) for name in known),
-            )
-        )
-    table = _table((*head, *(named[name] for name in known)), rows)
+    table = _table(*by_workers(answer, _MARK))
     return f"<h2>How many {units}</h2><p>{_MARK} is what this plan recommends.</p>{table}"
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from hocket.planning.explain import size
 from hocket.reports.axes import brief, duration, number
-from hocket.reports.plan.running import better, command, ranks_of_hosts
+from hocket.reports.plan.running import better, by_workers, command, paid, ranks_of_hosts
 from hocket.reports.tables import facts
 
 _SHOWN, _OTHERS = 8, 4
@@ -68,24 +68,10 @@ def _by_workers(answer: Told) -> Table:
     table = _table(
         f"How many {answer['unit']}s: {answer['recipe']} on {answer['hardware']}", "-> is recommended"
     )
-    _columns(
-        table, ("", f"{answer['unit']}s", "best layout", "a step", "the run", "times as fast", "of ideal")
-    )
-    paid = _paid(table, answer)
-    chosen, least = answer["chosen"], answer["by_workers"][0]
-    for each in answer["by_workers"]:
-        gain = least["run_seconds"] / each["run_seconds"]
-        row = [
-            "->" if each == chosen else "",
-            f"{each['workers']:,}",
-            each["layout"],
-            brief(each["step_seconds"]),
-            duration(each["run_seconds"]),
-            f"{gain:.2f}",
-            f"{100 * gain * least['workers'] / each['workers']:.0f} %",
-            *(number(each[name]) for name in paid),
-        ]
-        table.add_row(*map(Text, row), style="bold" if each == chosen else None)
+    head, rows = by_workers(answer, "->")
+    _columns(table, head)
+    for row in rows:
+        table.add_row(*map(Text, row), style="bold" if row[0] else None)
     return table
 
 
@@ -97,7 +83,8 @@ def _candidates(answer: Told) -> Table:
     units = f"{answer['unit']}s"
     _columns(table, ("", units, "layout", "agreement", "precision", "a step", "speech/s", "the run"))
     _columns(table, ("memory", "computing", "sending", "waiting", "reading"))
-    paid = _paid(table, answer)
+    known = paid(answer)
+    _columns(table, list(known.values()))
     chosen = answer["chosen"]
     own = [each for each in answer["candidates"] if each["same_answer"]][:_SHOWN]
     others = better(answer)[:_OTHERS]
@@ -118,7 +105,7 @@ def _candidates(answer: Told) -> Table:
             _share(seconds, each, "communication"),
             _share(seconds, each, "wait", "bubble"),
             _share(seconds, each, "data"),
-            *(number(each[name]) for name in paid),
+            *(number(each[name]) for name in known),
         ]
         table.add_row(*map(Text, row), style="bold" if each == chosen else None)
     return table
@@ -156,14 +143,6 @@ def _columns(table: Table, names: Sequence[str]) -> None:
     words = ("", "layout", "best layout", "agreement", "precision")
     for name in names:
         table.add_column(name, justify="left" if name in words else "right")
-
-
-def _paid(table: Table, answer: Told) -> list[str]:
-    """Names of what the plan knows of cost, each a column more."""
-    known = {"dollars": "$", "kilowatt_hours": "kWh"}
-    names = [name for name in known if answer["chosen"][name] is not None]
-    _columns(table, [known[name] for name in names])
-    return names
 
 
 def _share(seconds: Mapping[str, float], each: Told, *kinds: str) -> str:

@@ -14,16 +14,14 @@ from hocket.core.layout import Layout
 from hocket.core.protocols import OutOfMemory, RankPart
 from hocket.core.work import GlobalBatch, MicroBatch, MicroBatchSpec
 from hocket.corpus.audio import SAMPLE_RATE
-from hocket.corpus.loading import Loader
 from hocket.corpus.mixture import CorpusMixture, common_tokens
-from hocket.corpus.storage.recordings import Storage
 from hocket.hardware.device import choose_device, fix_arithmetic
 from hocket.hardware.memory import MemoryLimit, give_back_memory, keep_freed_memory
 from hocket.parallel import apply
 from hocket.sync import SyncBase, SyncContext, make_strategy
 from hocket.training.averaging import make_average
 from hocket.training.optimiser import make_optimiser, set_learning_rate
-from hocket.training.parts import make_model
+from hocket.training.parts import make_loader, make_model
 from hocket.training.recipe import TrainRecipe
 
 _BYTES = 4
@@ -67,16 +65,7 @@ class Bench:
             precision=recipe.precision,
             bucket_mb=recipe.sync.bucket_mb,
         )
-        self.loader = Loader(
-            corpora,
-            tokens,
-            recipe.features,
-            recipe.augment,
-            recipe.seed,
-            recipe.loading,
-            num_views=config.num_views,
-            storage=Storage.open(corpora.stored, recipe.loading.storage),  # reads nothing ahead
-        )
+        self.loader = make_loader(recipe, corpora, tokens, config, plan=None)
         optimiser = make_optimiser(self.replica.held, recipe.optimiser)
         set_learning_rate(optimiser, 0.0)
         self._average = make_average(self.replica.held, recipe.ema)
