@@ -1,11 +1,14 @@
 """A train step of one long utterance: attention by a table, in tiles, and around a ring of processes.
 
 python benchmarks/long_audio.py [--preset tiny] [--layers N] [--minutes 1 5 30] [--window LEFT RIGHT]
-    [--ways table tiles ring2 ring4] [--only memory|time] [--rounds 3] [--out benchmarks/results/NAME.md]
+    [--ways table tiles recompute ring2 ring4] [--only memory|time] [--rounds 3] [--out RESULT.md]
 
-Memory is live tensor storage above weights, gradients and features: kept between forward and backward pass,
-and at most. It depends on shapes alone and needs no quiet machine. Times are minima, one thread a process;
-where there are more processes than cores they say nothing, and none are given.
+``recompute`` is tiles, with every block's forward pass run again when the backward pass comes.
+
+Memory is live tensor storage above weights, gradients and features: kept between forward and backward pass
+(in all, and by the attention modules alone), and at most. It depends on shapes alone and needs no quiet
+machine. Times are minima, one thread a process; where there are more processes than cores they say nothing,
+and none are given.
 """
 
 from __future__ import annotations
@@ -26,16 +29,19 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from tools.live import Live
+from torch import nn
 
 from hocket.comms.communicator import TorchCommunicator
 from hocket.core.work import MicroBatch
 from hocket.hardware.device import cpu_name
 from hocket.model import ModelConfig, build
+from hocket.model.attention import RelativeAttention
+from hocket.parallel.recompute import Recomputing
 from hocket.parallel.sequence import split_sequence
 
 FRAMES_PER_MINUTE, TOKENS_PER_SECOND, VOCAB_SIZE = 6000, 4, 501
-WAYS = {"table": 1, "tiles": 1, "ring2": 2, "ring4": 4}
-MOST_BYTES = 6e9
+WAYS = {"table": 1, "tiles": 1, "recompute": 1, "ring2": 2, "ring4": 4}
+MOST_BYTES = 8e9
 """A table of scores that would be larger, over all heads and layers, is not run."""
 
 
@@ -83,6 +89,23 @@ def batch(minutes: float, num_mel_bins: int) -> MicroBatch:
     )
 
 
+class KeptBy:
+    """Bytes that are live after the modules of a kind, and were not before, added up."""
+
+    def __init__(self, model: nn.Module, kind: type[nn.Module], live: Live) -> None:
+        self.total, self._before, self._live = 0, 0, live
+        for module in model.modules():
+            if isinstance(module, kind):
+                module.register_forward_pre_hook(self._begin)
+                module.register_forward_hook(self._end)
+
+    def _begin(self, *_: object) -> None:
+        self._before = self._live.now
+
+    def _end(self, *_: object) -> None:
+        self.total += self._live.now - self._before
+
+
 def rank_of(case: Case, rank: int, store: str) -> dict[str, float]:
     """One process's figures."""
     torch.set_num_threads(1)
@@ -95,12 +118,15 @@ def rank_of(case: Case, rank: int, store: str) -> dict[str, float]:
         parameter.grad = torch.zeros_like(parameter)
     known = [*model.parameters(), *(p.grad for p in model.parameters() if p.grad is not None)]
     known += [given.features_BTF, given.feature_lens_B, given.tokens_BU, given.token_lens_B]
+    if case.way == "recompute":
+        Recomputing(model, "all")
     if case.measure == "memory":
         with Live(known) as live:
+            attention = KeptBy(model, RelativeAttention, live)
             loss = model.loss(given)
-            kept = live.now
+            kept, by_attention = live.now, attention.total
             loss.backward()  # type: ignore[no-untyped-call]
-        return {"kept": kept, "peak": live.peak, "loss": float(loss.detach())}
+        return {"kept": kept, "attention": by_attention, "peak": live.peak, "loss": float(loss.detach())}
     if store:
         dist.barrier()
     start = time.perf_counter()
@@ -133,8 +159,8 @@ def measure(case: Case) -> dict[str, float]:
 def rows(arguments: argparse.Namespace) -> list[str]:
     """The table: a row for each length and way."""
     lines = [
-        "| minutes | frames | way | kept, MB | at most, MB | of tiles | seconds | of tiles |",
-        "|---|---|---|---|---|---|---|---|",
+        "| minutes | frames | way | kept, MB | by attention | at most | of tiles | seconds | of tiles |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     cores = len(os.sched_getaffinity(0))
     for minutes in arguments.minutes:
@@ -161,10 +187,11 @@ def rows(arguments: argparse.Namespace) -> list[str]:
         for way in arguments.ways:
             if way not in found:
                 note = f"not run: its weights alone would be {case.table_bytes / 1e9:.0f} GB"
-                lines.append(f"| {minutes:g} | {frames:,} | {way} | {note} | | | | |")
+                lines.append(f"| {minutes:g} | {frames:,} | {way} | {note} | | | | | |")
                 continue
             told = found[way]
-            cells = [f"{told[name] / 1e6:,.0f}" if name in told else "" for name in ("kept", "peak")]
+            stored = ("kept", "attention", "peak")
+            cells = [f"{told[name] / 1e6:,.0f}" if name in told else "" for name in stored]
             cells.append(f"{told['peak'] / base['peak']:.3f}" if "peak" in told and "peak" in base else "")
             cells.append(f"{told['seconds']:.1f}" if "seconds" in told else "")
             both = "seconds" in told and "seconds" in base

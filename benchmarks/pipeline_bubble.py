@@ -74,7 +74,7 @@ class Way:
     def stages(self, model: FastConformerCTC) -> list[range]:
         """The pieces of each stage."""
         if self.cut == "cost":
-            return balanced(model, self.num_stages)
+            return balanced(model, self.degree, CHUNKS[self.schedule])
         return equal_blocks(model.config.num_layers, self.num_stages)
 
 

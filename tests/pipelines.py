@@ -145,7 +145,7 @@ def make_pipeline(
     """A rank's replica."""
     model = build(of, seed=1).to(dtype)
     freeze(model)
-    stages = balanced(model, ranks.world_size * chunks)
+    stages = balanced(model, ranks.world_size, chunks)
     cut(model, stages, ranks.world_size, ranks.rank)
     return PipelineReplica(
         model,

@@ -44,6 +44,14 @@ def test_a_heavy_front_gets_fewer_blocks() -> None:
     assert balance([3.0, 1.0, 1.0, 1.0, 1.0, 0.2], 2) == [range(0, 2), range(2, 6)]
 
 
+def test_ranks_of_several_stages_are_even() -> None:
+    costs = [0.9, *[1.0] * 12, 0.1]  # stages by themselves would be 2 2 2 1 1 2 2 2: 2.9, 4, 4, 3.1 by rank
+    found = balance(costs, 4, chunks=2)
+    ranks = [sum(sum(costs[piece] for piece in stage) for stage in found[rank::4]) for rank in range(4)]
+    assert max(ranks) == pytest.approx(3.9)
+    assert min(ranks) == pytest.approx(3.0)
+
+
 WAYS = [
     (name, degree, chunks)
     for name, chunks in (("gpipe", 1), ("1f1b", 1), ("interleaved", 2), ("interleaved", 3))

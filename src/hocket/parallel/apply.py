@@ -48,7 +48,7 @@ def apply(
     # Pipeline, first half: this rank keeps its stages alone; names stay those of the whole model.
     stages: list[range] = []
     if mesh and layout.pp > 1:
-        stages = balanced(model, layout.pp * CHUNKS[layout.schedule])
+        stages = balanced(model, layout.pp, CHUNKS[layout.schedule])
         check_learning(model, stages, layout.pp)
         cut(model, stages, layout.pp, mesh.coordinate("pp"))
     # Recompute: a block as it is by now, collectives and all, is run again.

@@ -252,12 +252,12 @@ class _Alone:
                 yield bucket.integers
 
 
-def balanced(model: torch.nn.Module, num_stages: int) -> list[range]:
-    """The pieces of each stage, so that stages cost nearly the same.
+def balanced(model: torch.nn.Module, degree: int, chunks: int = 1) -> list[range]:
+    """The pieces of each stage, ``chunks`` on each of ``degree`` ranks, so that they cost nearly the same.
 
     Raises :class:`~hocket.core.errors.UsageError` when there are more stages than pieces.
     """
-    return balance([piece.cost for piece in cast(Cuttable, model).pieces(TYPICAL_FRAMES)], num_stages)
+    return balance([piece.cost for piece in cast(Cuttable, model).pieces(TYPICAL_FRAMES)], degree, chunks)
 
 
 def cut(model: torch.nn.Module, stages: Sequence[range], degree: int, rank: int) -> None:

@@ -51,7 +51,7 @@ def stages_of(job: Job, layout: Layout) -> list[range]:
     if layout.pp == 1:
         return [range(job.config.num_pieces)]
     costs = [piece.cost for piece in pieces(job.config, TYPICAL_FRAMES)]
-    return balance(costs, layout.pp * CHUNKS[layout.schedule])
+    return balance(costs, layout.pp, CHUNKS[layout.schedule])
 
 
 def num_recomputed(layout: Layout, num_layers: int) -> int:
