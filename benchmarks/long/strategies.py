@@ -8,7 +8,7 @@ two cores and go on where they ended, also within --budget minutes: the page the
 Links need root and iproute2; without them those cells are left out, and the page says so.
 
     python benchmarks/long/strategies.py --corpus corpora/an4 [--study strategies slow-link] [--out FOLDER]
-        [--budget MINUTES] [--page benchmarks/results/NAME.md] [--quick]
+        [--budget MINUTES] [--page benchmarks/results/NAME.md] [--docs docs/sync] [--quick]
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+import measured_rows
 import reasons
 from training_runs import SYNTHETIC, corpus_in
 
@@ -62,13 +63,13 @@ def settings_of(name: str, corpus: Path, quick: bool) -> tuple[StudySettings, li
     return read.model_copy(update={"grids": tuple(grids), "set": changed, "steps": steps}), left_out
 
 
-def run(name: str, corpus: Path, out: Path, quick: bool, budget: Budget) -> str:
-    """A study from where it stands to its end, or that of the budget; its part of the page."""
+def run(name: str, corpus: Path, out: Path, quick: bool, budget: Budget) -> tuple[str, Study | None]:
+    """A study from where it stands to its end, or that of the budget: its part of the page, and itself."""
     settings, left_out = settings_of(name, corpus, quick)
     if not settings.grids:
-        return f"## {name}\n\nNot run: {'; '.join(left_out)}.\n"
+        return f"## {name}\n\nNot run: {'; '.join(left_out)}.\n", None
     if budget.spent and not (out / name).exists():
-        return f"## {name}\n\nNot begun: no minutes were left.\n"
+        return f"## {name}\n\nNot begun: no minutes were left.\n", None
     watch = Watch(
         say=lambda text: print(text, file=sys.stderr, flush=True),
         cells=lambda done, of, now: print(f"{done}/{of} {now}", file=sys.stderr, flush=True),
@@ -80,7 +81,7 @@ def run(name: str, corpus: Path, out: Path, quick: bool, budget: Budget) -> str:
     if asked and len(found.study.cells) == found.study.num_planned:
         more = reasons.with_less(settings, asked)
         found = scale(shipped("an4-study"), out / name, budget.laid_over(more), watch)
-    return section(name, found.study, left_out)
+    return section(name, found.study, left_out), found.study
 
 
 class Budget:
@@ -144,12 +145,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/strategies"))
     parser.add_argument("--budget", type=float, help="minutes; what is left is for the next time")
     parser.add_argument("--page", type=Path)
+    parser.add_argument("--docs", type=Path, help="docs/sync: write the rows into the strategies' pages")
     parser.add_argument("--quick", action="store_true", help="whether it works, not what comes out")
     asked = parser.parse_args()
     corpus = corpus_in(asked.out, SYNTHETIC if asked.corpus is None else asked.corpus)
     budget = Budget(asked.budget)
     try:
-        parts = [run(name, corpus, asked.out, asked.quick, budget) for name in asked.study]
+        found = {name: run(name, corpus, asked.out, asked.quick, budget) for name in asked.study}
     except HocketError as error:
         print(f"strategies: {error}", file=sys.stderr)
         return error.exit_code
@@ -160,10 +162,13 @@ def main() -> int:
         f"- corpus: {corpus.name}; recipe: recipes/an4-study.yaml; one thread a worker\n"
         f"- machine: {machine()}\n"
     )
-    text = "\n".join([head, *parts])
+    text = "\n".join([head, *(part for part, _ in found.values())])
     sys.stdout.write(text)
     if asked.page is not None:
         asked.page.write_text(text, encoding="utf-8")
+    study = found["strategies"][1] if "strategies" in found else None
+    if asked.docs is not None and asked.page is not None and study is not None:
+        measured_rows.fill(asked.docs, study, asked.page)
     return 0
 
 

@@ -22,9 +22,8 @@ def launched_by_others(environment: Mapping[str, str] = os.environ) -> bool:
     )
 
 
-def started_again(environment: Mapping[str, str] = os.environ) -> bool:
-    """True when an agent (hocket's launcher, torchrun) watches this rank: it says who is lost, and starts all
-    anew."""
+def has_agent(environment: Mapping[str, str] = os.environ) -> bool:
+    """True when an agent (hocket's launcher, torchrun) watches this rank, and says who was lost."""
     return "TORCHELASTIC_USE_AGENT_STORE" in environment
 
 

@@ -104,7 +104,7 @@ def join(recipe: Path, *, run: Path, resume: bool = False, overrides: Sequence[s
         if isinstance(settled.sync, LeasedSettings):
             return remote.join(folder, place)
         status = run_rank(folder, resume=resume or restarted)
-    if status == EXIT_PEER_LOST and not launch.started_again():
+    if status == EXIT_PEER_LOST and not launch.has_agent():
         print(f"hocket: {_who_is_gone(folder)}", file=sys.stderr, flush=True)
     return status
 
