@@ -29,11 +29,16 @@ PAGES: dict[str, Callable[[str, dict[str, Any]], bool]] = {
 
 
 def fill(folder: Path, study: Study, results: Path) -> None:
-    """Write the rows into every page of ``folder``; ``results`` is the page that they are taken from."""
+    """Write the rows into every page of ``folder`` that the study has some for.
+
+    ``results`` is the page that they are taken from.
+    """
     groups = groups_of(study)
     for name, belongs in PAGES.items():
         path = folder / name
         own = [each for each in groups if _is_shown(each, belongs)]
+        if not own:
+            continue
         text, count = MARKS.subn(
             lambda found, own=own, path=path: found[1] + _table(own, groups, study, results, path) + found[2],
             path.read_text(),
