@@ -16,7 +16,6 @@ import argparse
 import itertools
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -54,8 +53,8 @@ ENDS = ("first", "second")
 HEAD = (
     "strategy",
     "link of",
-    "median s between steps",
-    "longest",
+    "s a step before",
+    "longest time without",
     "steps while it was down",
     "s from the drop to the first step with both workers after it",
     "trouble told",
@@ -202,7 +201,8 @@ def words(log: Path) -> str:
 def row(name: str, dropped: int, found: Found) -> str:
     """A line of the table."""
     times = [float(step["time"]) for step in found.steps]
-    gaps = [after - before for before, after in itertools.pairwise(times)]
+    before = [each for each in times if each <= found.down]
+    gaps = [late - early for early, late in itertools.pairwise(times)]
     ends = [
         "killed: it hung" if ended is None else f"{status}" + (f" ({said})" if status and said else "")
         for ended, status, said in zip(found.ended, found.status, found.said, strict=True)
@@ -210,7 +210,7 @@ def row(name: str, dropped: int, found: Found) -> str:
     cells = (
         name,
         f"{ENDS[dropped]} host",
-        f"{statistics.median(gaps):.3f}",
+        f"{(before[-1] - before[0]) / (len(before) - 1):.3f}",
         f"{max(gaps):.2f}",
         str(sum(found.down < each <= found.up for each in times)),
         "" if found.together is None else f"{found.together:.2f}",
