@@ -6,7 +6,7 @@ with it the store that ranks meet at, the supervisor and the shards of a paramet
 within 15 seconds it goes on, or ends with a message that names who is lost; one that went on is then stopped.
 Needs root and iproute2; leaves with status 3 without, and with 1 when a run did not hold.
 
-    python benchmarks/link_drop.py [--corpus CORPUS] [--seconds 5] [--sync NAME ...] [--ends second first]
+    python benchmarks/link_drop.py --corpus CORPUS [--seconds 5] [--sync NAME ...] [--ends second first]
         [--page benchmarks/results/NAME.md]
 """
 
@@ -223,13 +223,13 @@ def row(name: str, dropped: int, found: Found) -> str:
 def main() -> int:
     """Drop the link of every case, print, and with ``--page`` write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--corpus", default=SYNTHETIC, help="a prepared corpus, or what prepare takes")
+    parser.add_argument("--corpus", help=f"a prepared corpus, or what prepare takes: {SYNTHETIC}")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--sync", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES))
     parser.add_argument("--ends", nargs="+", default=["second", "first"], choices=ENDS)
     parser.add_argument("--page", type=Path)
     o = parser.parse_args()
-    reason = why_not()
+    reason = why_not() or (None if o.corpus else "it takes ten minutes: name a --corpus")
     if reason is not None:
         print(f"link_drop: {reason}: not run", file=sys.stderr)
         return NOT_RUN
