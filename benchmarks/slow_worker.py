@@ -4,10 +4,10 @@ The slow worker sleeps in proportion to its computing (recipe key ``debug.slow``
 workers the strategies run in turn, several times; progress is steps per second between the tenth part
 of the run and its end, and what is reported is the median of the ratios to plain all-reduce of the
 same round. Feature caches are filled by then, and more processes than cores share them as they do.
+With --folder it goes on where it ended.
 
-    python benchmarks/slow_worker.py CORPUS [--workers 2 4] [--rounds 3] [--steps 60] [--out results.json]
-
-CORPUS is a prepared corpus (hocket prepare synthetic:utterances=400 CORPUS).
+    python benchmarks/slow_worker.py --corpus CORPUS [--workers 2 4] [--rounds 3] [--steps 60] [--quick]
+        [--folder FOLDER] [--page benchmarks/results/NAME.md]
 """
 
 from __future__ import annotations
@@ -15,24 +15,27 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from hocket.core import events
+from tools.training_runs import SYNTHETIC, corpus_in, events_of, give, head, trained
 
 FACTOR = 4.0
-ALL_REDUCE = {"name": "all_reduce"}
+PLAIN = "all_reduce"
+PLAIN_SYNC = {"name": "all_reduce"}
+QUICK_STEPS = 12
+NOT_RUN = 3
 
 
 def strategies(workers: int) -> dict[str, dict[str, Any]]:
+    """Parts of a recipe, by name."""
     known = [1.0 / FACTOR, *[1.0] * (workers - 1)]
     return {
-        "all_reduce": {"sync": ALL_REDUCE},
-        "all_reduce, known speeds": {"sync": ALL_REDUCE, "workers": {"speeds": known}},
-        "all_reduce, measured speeds": {"sync": ALL_REDUCE, "workers": {"speeds": "auto"}},
+        PLAIN: {"sync": PLAIN_SYNC},
+        "all_reduce, known speeds": {"sync": PLAIN_SYNC, "workers": {"speeds": known}},
+        "all_reduce, measured speeds": {"sync": PLAIN_SYNC, "workers": {"speeds": "auto"}},
         "server asynchronous": {"sync": {"name": "server", "mode": "asynchronous"}},
         "server bounded": {"sync": {"name": "server", "mode": "bounded", "max_staleness": 4}},
         "gossip": {"sync": {"name": "gossip"}},
@@ -40,76 +43,85 @@ def strategies(workers: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def rate(recipe: dict[str, Any], workers: int, folder: Path) -> tuple[float, dict[str, Any]]:
-    """Steps per second of one run, and its summary."""
-    path, run = folder / "recipe.json", folder / "run"
-    path.write_text(json.dumps(recipe))
-    command = [sys.executable, "-m", "hocket", "train", str(path), "--run", str(run), "--workers"]
-    told = subprocess.run([*command, str(workers), "--json"], capture_output=True, text=True)
-    if told.returncode:
-        raise SystemExit(f"{recipe['sync']}:\n{told.stderr}")
-    steps = events.surviving_steps(run / "events.jsonl")
+def rate(run: Path) -> float:
+    """Steps per second of a run, the first tenth left out."""
+    steps = events_of(run, "step")
     first = len(steps) // 10
-    seconds = float(steps[-1]["time"]) - float(steps[first]["time"])
-    return (len(steps) - 1 - first) / seconds, json.loads(told.stdout)
+    return (len(steps) - 1 - first) / (float(steps[-1]["time"]) - float(steps[first]["time"]))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("corpus", type=Path, nargs="?")
+def rows_of(workers: int, corpus: Path, folder: Path, rounds: int, steps: int) -> list[str]:
+    """The rows of a table: the strategies with so many workers, one of them slow."""
+    rates: dict[str, list[float]] = {}
+    shares: dict[str, float | None] = {}
+    for turn in range(rounds):
+        for name, changes in strategies(workers).items():
+            recipe = folder / f"{name.replace(', ', ' ').replace(' ', '-')}-{workers}.json"
+            settings = {
+                "corpus": str(corpus),
+                "seed": 1,
+                "steps": steps,
+                "device": "cpu",
+                "model": {"preset": "tiny"},
+                "batch": {"seconds": 30.0, "micro_batches_per_step": 16, "pool_steps": 8},
+                "checkpoint": {"every_steps": 100_000},
+                "faults": {"link_seconds": 60},
+                "debug": {"slow": {0: FACTOR}},
+                "tensorboard": False,
+                **changes,
+            }
+            recipe.write_text(json.dumps(settings))
+            run = trained(recipe, folder, f"{recipe.stem}-round{turn}", workers)
+            rates.setdefault(name, []).append(rate(run))
+            summary = json.loads((run / "summary.json").read_text())
+            shares[name] = summary.get("leases", {}).get("shares", {}).get("0")
+            print(f"{workers} workers, {name}: {rates[name][-1]:.2f} steps/s", file=sys.stderr, flush=True)
+    rows = []
+    for name, found in rates.items():
+        ratios = [own / plain for own, plain in zip(found, rates[PLAIN], strict=True)]
+        share = shares[name]
+        rows.append(
+            f"| {workers} | {name} | {statistics.median(found):.2f} | {statistics.median(ratios):.2f} "
+            f"| {min(ratios):.2f} to {max(ratios):.2f} | {'' if share is None else f'{100 * share:.0f} %'} |"
+        )
+    return rows
+
+
+def main() -> int:
+    """Run what is not there yet, print, and with ``--page`` write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", help=f"a prepared corpus, or what prepare takes: {SYNTHETIC}")
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--only", nargs="*", help="beside all_reduce")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    if options.corpus is None:
-        print("slow_worker: name a prepared corpus: not run", file=sys.stderr)
-        return
+    parser.add_argument("--quick", action="store_true", help="whether it works, not what comes out")
+    parser.add_argument("--folder", type=Path, help="where runs are kept; the same one goes on")
+    parser.add_argument("--page", type=Path)
+    o = parser.parse_args()
+    if o.corpus is None:
+        print("slow_worker: it takes half an hour: name a --corpus: not run", file=sys.stderr)
+        return NOT_RUN
+    rounds, steps = (1, QUICK_STEPS) if o.quick else (o.rounds, o.steps)
     rows = []
-    for workers in options.workers:
-        chosen = {
-            name: changes
-            for name, changes in strategies(workers).items()
-            if not options.only or name in ("all_reduce", *options.only)
-        }
-        rates: dict[str, list[float]] = {name: [] for name in chosen}
-        shares: dict[str, float | None] = {}
-        for _ in range(options.rounds):
-            for name, changes in chosen.items():
-                recipe = {
-                    "corpus": str(options.corpus.resolve()),
-                    "seed": 1,
-                    "steps": options.steps,
-                    "device": "cpu",
-                    "model": {"preset": "tiny"},
-                    "batch": {"seconds": 30.0, "micro_batches_per_step": 16, "pool_steps": 8},
-                    "checkpoint": {"every_steps": 1000},
-                    "faults": {"link_seconds": 60},
-                    "debug": {"slow": {0: FACTOR}},
-                    "tensorboard": False,
-                    **changes,
-                }
-                with tempfile.TemporaryDirectory() as folder:
-                    found, summary = rate(recipe, workers, Path(folder))
-                rates[name].append(found)
-                shares[name] = summary.get("leases", {}).get("shares", {}).get("0")
-                print(f"{workers} workers, {name}: {found:.2f} steps/s", file=sys.stderr, flush=True)
-        for name, found_rates in rates.items():
-            pairs = zip(found_rates, rates["all_reduce"], strict=True)
-            rows.append(
-                {
-                    "workers": workers,
-                    "strategy": name,
-                    "steps_per_second": round(statistics.median(found_rates), 3),
-                    "progress": round(statistics.median(own / plain for own, plain in pairs), 3),
-                    "share_of_slow_worker": shares[name],
-                }
-            )
-            print(json.dumps(rows[-1]), flush=True)
-    if options.out:
-        options.out.write_text(json.dumps(rows, indent=2) + "\n")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = o.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        corpus = corpus_in(folder, o.corpus)
+        for workers in o.workers:
+            rows += rows_of(workers, corpus, folder, rounds, steps)
+    lines = [
+        *head("One worker at a quarter of its speed"),
+        f"Preset tiny, 30 s of audio a step in 16 micro-batches, {steps} steps, {rounds} rounds; worker 0 "
+        f"sleeps {FACTOR - 1:g} times as long as it computes. More workers than cores share them.",
+        "",
+        "| workers | strategy | steps/s | times plain all-reduce, median of rounds | rounds "
+        "| slow worker's share |",
+        "|---|---|---|---|---|---|",
+        *rows,
+    ]
+    give(lines, o.page)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

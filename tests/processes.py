@@ -22,8 +22,7 @@ def run_processes(
     world_size: int, work: Callable[..., T], *arguments: Any, seconds: float = 240.0
 ) -> list[T]:
     """``work(*arguments)`` on every rank; the results by rank. ``work`` must be importable."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "torch.distributed.fsdp", "hocket.training.assembly"])
+    context = _context()
     results: Any = context.Queue()
     with tempfile.TemporaryDirectory() as folder:
         store = f"file://{Path(folder, 'store')}"
@@ -47,6 +46,19 @@ def run_processes(
                 process.join(timeout=0 if len(found) < world_size else 30)
                 process.kill()
     return [found[rank] for rank in range(world_size)]
+
+
+def start_apart(work: Callable[..., None], *arguments: Any) -> Any:
+    """``work(*arguments)`` in a process of its own, in no group; it must be importable."""
+    process = _context().Process(target=work, args=arguments, daemon=True)
+    process.start()
+    return process
+
+
+def _context() -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "torch.distributed.fsdp", "hocket.training.assembly"])
+    return context
 
 
 def _rank(

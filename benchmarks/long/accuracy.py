@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 from pathlib import Path
@@ -44,8 +45,8 @@ def counts(run: Path, name: str, corpus: Path, split: str, workers: int) -> Coun
     kept = place / "counts.json"
     if not kept.is_file():
         model = place / "model"
-        if not model.is_dir():
-            average([run], model, **MODELS[name])
+        shutil.rmtree(place, ignore_errors=True)  # of a try that came to no end
+        average([run], model, **MODELS[name])
         hyps = place / "hyps.jsonl"
         recognize(model, [f"{corpus}:{split}"], hyps, workers=workers, fresh=True)
         pairs = [(e.ref.split(), e.text.split()) for e in hypotheses.read(hyps) if e.ref is not None]

@@ -25,13 +25,18 @@ _SAMPLE_RATE = 16_000
 
 
 def trained(recipe: Path, folder: Path, name: str, workers: int, *settings: str) -> Path:
-    """The folder of a finished run; one of the same settings that is there is not run again."""
+    """The folder of a finished run; one of the same settings that is there is not run again.
+
+    Leaves the program with status 130 when a signal ended the run.
+    """
     told = json.dumps([recipe.read_text(), workers, *settings])
     run = folder / f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
     if not (run / "summary.json").is_file():
         print(f"training {run.name}", file=sys.stderr, flush=True)
         shutil.rmtree(run, ignore_errors=True)  # of a try that came to no end
-        train(recipe, run=run, workers=workers, overrides=settings)
+        if not train(recipe, run=run, workers=workers, overrides=settings).get("finished", False):
+            print("interrupted: the same command goes on with this run", file=sys.stderr)
+            raise SystemExit(130)
     return run
 
 

@@ -49,7 +49,7 @@ def planned(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]
     return learnt(folder / "run")
 
 
-@pytest.mark.parametrize("name", ["synchronous", "gossip", "hogwild"])
+@pytest.mark.parametrize("name", STRATEGIES)
 def test_a_killed_worker_is_named_and_the_others_go_on(
     name: str, corpus: Path, planned: list[Any], tmp_path: Path
 ) -> None:

@@ -60,6 +60,10 @@ def test_a_study_goes_on_where_it_was_interrupted(
     assert stopped.value.exit_code == EXIT_INTERRUPTED
     assert len(json.loads((out / "scale.json").read_text())) == 1
 
+    broke = scale(recipe, out, asked.model_copy(update={"budget_minutes": 1e-3}), told.watch)
+    assert (calls, len(broke.study.cells), broke.study.num_planned) == (2, 1, 2)
+    assert "budget" in told.said[-1]
+
     found = scale(recipe, out, asked, told.watch)
     assert calls == 3  # the first is not run again
     assert found.num_earlier == 1

@@ -4,14 +4,19 @@ import json
 import os
 import random
 import signal
+import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hocket.comms.launch import EXIT_PEER_LOST
 from hocket.core import events
-from jobs import await_end, finish, job, learnt, rank_pid, rank_pids, train, wait_for_step
+from hocket.training import launch
+from jobs import PATIENCE_SECONDS, await_end, finish, job, learnt, rank_pid, rank_pids, train, wait_for_step
+from processes import start_apart
 from small import small_recipe
 
 EXACT = {"numerics": {"exact": True}}
@@ -113,6 +118,40 @@ def test_a_frozen_worker_is_named_ended_and_replaced(recipe: Path, tmp_path: Pat
     assert summary["weights_sha256"] == undisturbed[0]["weights_sha256"]
     restarts = [event for event in events.read(run / "events.jsonl") if event["event"] == "restart"]
     assert [event["rank"] for event in restarts] == [1]
+
+
+def test_without_the_rank_that_all_meet_at_the_others_end_and_name_it(recipe: Path, tmp_path: Path) -> None:
+    """As under srun: the store is in rank 0, and nobody starts ranks again."""
+    run = tmp_path / "run"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    processes = [start_apart(join, rank, port, recipe, run) for rank in range(3)]
+    try:
+        wait_for_step(run, 4)
+        first = rank_pid(run, 0)
+        os.kill(first, signal.SIGKILL)
+        for process in processes:
+            process.join(PATIENCE_SECONDS)
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.exitcode for process in processes] == [-signal.SIGKILL, EXIT_PEER_LOST, EXIT_PEER_LOST]
+    for rank in (1, 2):
+        *_, said, hint = (tmp_path / f"rank-{rank}.log").read_text().strip().splitlines()
+        assert f"rank 0 (pid {first} on " in said
+        assert "rank 1" not in said and "rank 2" not in said
+        assert "--resume" in hint
+
+
+def join(rank: int, port: int, recipe: Path, run: Path) -> None:
+    """Be one rank of a job that somebody else started; for a process of its own."""
+    place = {"WORLD_SIZE": "3", "RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update(place)
+    with (run.parent / f"rank-{rank}.log").open("w") as log:
+        os.dup2(log.fileno(), 2)
+    status = launch.join(recipe, run=run)
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def test_more_workers_than_micro_batches(recipe: Path, tmp_path: Path, undisturbed: Any) -> None:

@@ -147,13 +147,15 @@ def test_the_page_stands_on_its_own_and_says_what_was_found() -> None:
         knee=find_knee(found, of_sizes, "sqrt", 1.0),
         sizes=of_sizes,
         runs=found,
+        failed={"x16, linear, seed 1": "the loss is not finite & more"},
         split="test",
         machine={"cpu": "one"},
         page=Path("batch.html"),
     )
     drawn = page.draw(report)
     assert drawn.count("<svg") == 6
-    assert "3 more to come" in drawn
+    assert "2 more to come" in drawn
+    assert "Failed: x16, linear, seed 1: the loss is not finite &amp; more" in drawn
     assert "times the recipe&#x27;s, need twice the audio" in drawn
     assert ">×16<" in drawn and ">×16: 320 s<" in drawn
     assert drawn.count("sqrt, 95 %") == 1  # both ends of an interval are one entry of the legend

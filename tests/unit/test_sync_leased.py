@@ -1,20 +1,24 @@
 """Server, gossip and hogwild: the same steps as all-reduce where they should be, and sound elsewhere."""
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
 from hocket.comms.communicator import Alone
-from hocket.core.protocols import RankPart
+from hocket.comms.wire import Address, Line, Listener
+from hocket.core.errors import WorkerLost
+from hocket.core.protocols import Lease, RankPart
 from hocket.sync.all_reduce import AllReduce
 from hocket.sync.flat import OptimiserSpec
 from hocket.sync.gossip import GossipSettings
 from hocket.sync.hogwild import HogwildSettings
-from hocket.sync.leased import LeasedSettings
+from hocket.sync.leased import LeasedContext, LeasedSettings
 from hocket.sync.pushing import OneBitPush, decode
 from hocket.sync.server import ServerSettings
-from leasing import Course, Leasing, global_batch, micro_batch, replica
+from leasing import SGD, Course, Leasing, global_batch, micro_batch, replica
 
 STEPS = 50
 
@@ -141,6 +145,32 @@ def mean_loss(weights: torch.Tensor) -> float:
         place += parameter.numel()
     loaded = [micro_batch(1000, spec.index) for spec in global_batch(0).micro_batches]
     return sum(float(result.loss) for result in each.forward_backward(loaded))
+
+
+def test_exchanges_do_not_queue_up_behind_a_slow_link() -> None:
+    """More of them than one would go on beyond a consistent point, and take it apart."""
+    gate = threading.Semaphore(0)
+
+    def connect(address: Address) -> Line:
+        assert gate.acquire(timeout=60)
+        raise WorkerLost(f"{address}: nobody is there")
+
+    def listen(on_line: Callable[[Line], None]) -> Listener:
+        return Listener("secret", "worker", on_line, max_payload=1 << 20)
+
+    worker = GossipSettings().make_worker(LeasedContext(connect, listen, SGD, 0.0, seed=1, rank=0))
+    worker.attach(replica())
+    worker.join({"members": {"0": ("127.0.0.1", 1), "1": ("127.0.0.1", 1)}})
+    for turn in (1, 2):
+        for step in range(5):
+            batch = global_batch(5 * turn + step)
+            worker.prepare(Lease(batch, 0, 6, batch.micro_batches[:1], 0.1, 0, 0))
+        gate.release(5)  # the link is free
+        worker.rest()
+        assert worker.tell()["exchanges"] == turn
+        while gate.acquire(blocking=False):
+            pass
+    worker.close()
 
 
 def test_exchanges_keep_the_sum() -> None:

@@ -60,6 +60,10 @@ def scale(
         float | None,
         typer.Option(help="Nats per token.  [default: that of all_reduce after four fifths of its steps]"),
     ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(help="Minutes; what is left is for the next time.", show_default=False),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Part to score.  [default: test, or dev]")] = None,
     settings: Annotated[
         list[str] | None,
@@ -82,7 +86,7 @@ def scale(
         "scaling": _split(None if scaling is None else [scaling]),
         "score": score,
     }
-    whole = {"steps": steps, "target_loss": target_loss, "split": split}
+    whole = {"steps": steps, "target_loss": target_loss, "split": split, "budget_minutes": budget}
     with reporting(as_json) as output, on_stderr() as progress:
         from hocket.cli.recognize import show
         from hocket.cli.view import TrainingView

@@ -84,3 +84,5 @@ def batch(
         )
         found = study_batch(recipe, folder, asked, watch)
         output.give(found, lambda: draw(found))
+    if found.failed:
+        raise typer.Exit(1)

@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -89,6 +90,15 @@ class Heartbeat:
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text(json.dumps(asdict(self._beat)))
         temporary.replace(self._path)
+
+
+def silent_since(before: Sequence[Beat], after: Sequence[Beat]) -> list[Beat]:
+    """Ranks that gave no sign of life between two readings, and did not take leave either.
+
+    The readings are to be further apart than heartbeats are. Clocks of several hosts need not agree.
+    """
+    now = {beat.rank: beat for beat in after}
+    return [beat for beat in before if beat.rank in now and now[beat.rank].written == beat.written]
 
 
 def read_beats(folder: Path) -> list[Beat]:

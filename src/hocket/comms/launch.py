@@ -22,6 +22,11 @@ def launched_by_others(environment: Mapping[str, str] = os.environ) -> bool:
     )
 
 
+def has_agent(environment: Mapping[str, str] = os.environ) -> bool:
+    """True when an agent (hocket's launcher, torchrun) watches this rank, and says who was lost."""
+    return "TORCHELASTIC_USE_AGENT_STORE" in environment
+
+
 def rank_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``, ``MASTER_ADDR`` and ``MASTER_PORT`` for this process.
 

@@ -91,12 +91,17 @@ class Gossip:
             self._drop(rank)
 
     def prepare(self, lease: Lease) -> None:
-        """A part of another step: take the own step with what came together, and begin an exchange."""
+        """A part of another step: take the own step with what came together, and begin an exchange.
+
+        Where the last exchange is still under way, behind a slow link, none is begun.
+        """
         if self._step is None or self._step.batch.step != lease.batch.step:
             self._take_step()
             self._step = lease
             self.refresh()
-            if self._settings.topology != "full" and len(self._members) > 1:
+            # One at a time: behind a slow link more would queue up, and go on beyond the next `rest`.
+            apart = self._settings.topology != "full" and len(self._members) > 1
+            if apart and self._idle.is_set():
                 self._idle.clear()
                 self._wanted.release()
 

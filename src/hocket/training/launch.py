@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
 from hocket.comms import launch
-from hocket.comms.heartbeat import EXIT_HUNG, read_beats
+from hocket.comms.heartbeat import EXIT_HUNG, read_beats, silent_since
 from hocket.comms.launch import EXIT_PEER_LOST, launched_by_others
 from hocket.comms.ranks import Ranks, WorkerExit
 from hocket.comms.supervision import FolderLock, while_signals
@@ -35,6 +37,8 @@ __all__ = ["join", "launched_by_others", "tail", "train"]
 
 OnEvent = Callable[[Event], None]
 _POLL_SECONDS = 0.2
+_SILENT_SECONDS = 2.5
+"""Two heartbeats and some."""
 
 
 def train(
@@ -96,9 +100,25 @@ def join(recipe: Path, *, run: Path, resume: bool = False, overrides: Sequence[s
         if place["RANK"] == "0":
             stack.enter_context(FolderLock(folder.root))
             start(folder, settled, resume=resume or (restarted and folder.recipe.exists()))
+            _forget_beats(folder)  # the others beat once they have met this rank
         if isinstance(settled.sync, LeasedSettings):
             return remote.join(folder, place)
-        return run_rank(folder, resume=resume or restarted)
+        status = run_rank(folder, resume=resume or restarted)
+    if status == EXIT_PEER_LOST and not launch.has_agent():
+        print(f"hocket: {_who_is_gone(folder)}", file=sys.stderr, flush=True)
+    return status
+
+
+def _who_is_gone(folder: RunFolder) -> str:
+    """Who ended without a word, by the heartbeats that all ranks leave in the run's folder."""
+    before = read_beats(folder.heartbeats)
+    time.sleep(_SILENT_SECONDS)
+    names = [
+        f"rank {beat.rank} (pid {beat.pid} on {beat.host}, at step {beat.step})"
+        for beat in silent_since(before, read_beats(folder.heartbeats))
+    ]
+    who = ", ".join(names) or "another rank"
+    return f"{folder.root}: {who} is gone, so this one ends\n  Start all ranks again with --resume."
 
 
 def resolve(recipe: Path, overrides: Sequence[str], going: RunFolder | None = None) -> TrainRecipe:
@@ -175,8 +195,7 @@ def _attempts_of(ranks: Ranks, folder: RunFolder, recipe: TrainRecipe, workers: 
     while True:
         reached = _reached(folder)
         attempt = 1 + max((int(event["attempt"]) for event in events.read(folder.events)), default=0)
-        for old in folder.heartbeats.glob("*"):
-            old.unlink()
+        _forget_beats(folder)
         end = ranks.run_attempt(
             [str(folder.root), *(["--resume"] if resume or attempt > 1 else [])],
             workers=workers,
@@ -200,6 +219,12 @@ def _attempts_of(ranks: Ranks, folder: RunFolder, recipe: TrainRecipe, workers: 
             teardown_seconds=round(end.teardown_seconds, 3),
         )
         log.close()
+
+
+def _forget_beats(folder: RunFolder) -> None:
+    """Those of an earlier attempt, of ranks that there may not be any more."""
+    for old in folder.heartbeats.glob("*"):
+        old.unlink()
 
 
 def _culprit(folder: RunFolder, failed: list[WorkerExit]) -> WorkerExit:

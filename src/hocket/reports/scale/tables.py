@@ -70,7 +70,7 @@ def links(groups: Sequence[Group]) -> tuple[list[str], Rows]:
     """Seconds to the loss on every link, and how much sooner than plain all-reduce there."""
     chosen = [each for each in groups if each.workers > 1 and each.scaling == "strong"]
     names = list(dict.fromkeys(each.link for each in chosen))
-    if len(names) < 2:
+    if not any(name != LOOPBACK for name in names):
         return [], []
     by_place = {(each.label, each.workers, each.partition, each.link): each for each in chosen}
     head = ["strategy", "workers,"]
@@ -79,7 +79,7 @@ def links(groups: Sequence[Group]) -> tuple[list[str], Rows]:
     rows = []
     for label, workers, partition in dict.fromkeys(key[:3] for key in by_place):
         here = [by_place.get((label, workers, partition, name)) for name in names]
-        if sum(each is not None for each in here) < 2:
+        if sum(each is not None for each in here) < min(2, len(names)):
             continue
         row = [label, str(workers)]
         for name, each in zip(names, here, strict=True):
@@ -154,13 +154,14 @@ def partitions(groups: Sequence[Group]) -> tuple[list[str], Rows]:
     }
     head = [
         *("strategy", "workers,", "partition", "seeds", "padding, %", "slowest rank over mean, predicted"),
-        *("WER, %", "loss, nats", "steps a second,"),
+        *("computing of the slowest over mean,", "WER, %", "loss, nats", "steps a second,"),
     ]
     rows = [
         [
             *(each.label, str(each.workers), each.partition, each.seeds),
             f"{100 * each.details.run.padding:.1f}",
             _said(each.details.run.imbalance, lambda value: f"{value:.3f}"),
+            f"{_slowest(each):.3f}",
             _said(each.mean(lambda cell: cell.wer), lambda value: f"{100 * value:.1f}"),
             _said(each.mean(lambda cell: cell.loss), lambda value: f"{value:.3f}"),
             _said(each.mean(lambda cell: cell.steps_per_second)),
@@ -169,6 +170,12 @@ def partitions(groups: Sequence[Group]) -> tuple[list[str], Rows]:
         if (each.label, each.workers) in several
     ]
     return head, rows
+
+
+def _slowest(group: Group) -> float:
+    """Seconds that the rank with most of them computed, over the mean of all."""
+    computing = [rank["compute"] for rank in group.seconds_by_rank()]
+    return max(computing) * len(computing) / max(sum(computing), 1e-9)
 
 
 def parity(study: Study) -> tuple[list[str], Rows]:

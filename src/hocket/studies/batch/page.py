@@ -47,7 +47,7 @@ def draw(report: BatchReport) -> str:
 
 
 def _headline(report: BatchReport) -> str:
-    left = report.num_planned - report.num_cells
+    left = report.num_planned - report.num_cells - len(report.failed)
     more = f"; {left} more to come: the same command goes on" if left else ""
     knee = ""
     if report.knee.seconds is not None:
@@ -242,7 +242,8 @@ def _table(report: BatchReport) -> str:
         f"<tr>{''.join(f'<td>{escape(value)}</td>' for value in _row(size))}</tr>" for size in report.sizes
     )
     head = "".join(f"<th>{name}</th>" for name in _HEAD)
-    return f'<h2>All sizes</h2><div class="wide"><table><tr>{head}</tr>{rows}</table></div>'
+    failed = "".join(f"<p>Failed: {escape(label)}: {escape(why)}</p>" for label, why in report.failed.items())
+    return f'<h2>All sizes</h2><div class="wide"><table><tr>{head}</tr>{rows}</table></div>{failed}'
 
 
 def _row(size: Size) -> Sequence[str]:

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from hocket.core import events, files
+from hocket.core import clock, events, files
 from hocket.core.events import Event
 from hocket.recognition.report import JobProgress
 from hocket.studies.batch.grid import Cell
 from hocket.studies.scale.running import run_once, score
+from hocket.training.folder import RunFolder
 
-FILE = "measured.json"
+FILE, _TRAINED = "measured.json", "trained.json"
 BINS = 50
 """Points of a loss curve, over equal parts of a run's audio: smoothed alike for all sizes."""
 
@@ -61,13 +62,19 @@ def run(
     workers: int,
     on_event: Callable[[Event], None],
     progress: Callable[[JobProgress], None],
-    took: Callable[[], float],
 ) -> Measured:
     """Train a cell from the beginning, recognise, score, and write down what came out.
 
-    Raises :class:`~hocket.studies.scale.running.Interrupted` when a signal ended it.
+    One that was trained before, and not scored, is not trained again. Raises
+    :class:`~hocket.studies.scale.running.Interrupted` when a signal ended it.
     """
-    where = run_once(cell.recipe, folder, workers, on_event)
+    where = RunFolder(folder / "run")
+    training = _training_seconds(folder, cell.fingerprint)
+    if training is None:
+        began = clock.monotonic()
+        run_once(cell.recipe, folder, workers, on_event)
+        training = clock.monotonic() - began
+        files.write_json(folder / _TRAINED, {"fingerprint": cell.fingerprint, "seconds": training})
     scored = score(folder, corpus, split, workers, progress)
     summary = json.loads(where.summary.read_text())
     start = next(event for event in events.read(where.events) if event["event"] == "start")
@@ -83,7 +90,7 @@ def run(
         num_parameters=int(start["num_parameters"]),
         audio_seconds=float(summary["audio_seconds"]),
         wall_seconds=float(summary["wall_seconds"]),
-        took_seconds=took(),
+        took_seconds=training + scored.took_seconds,
         losses=curve(steps),
         noise=[
             [(int(event["step"]) + 1) / len(steps), float(event["noise_seconds"])]
@@ -111,6 +118,15 @@ def read(folder: Path, fingerprint: str) -> Measured | None:
     except OSError:
         return None
     return Measured(**told) if told.get("fingerprint") == fingerprint else None
+
+
+def _training_seconds(folder: Path, fingerprint: str) -> float | None:
+    """How long this very cell was trained, if it was, to the end; None otherwise."""
+    try:
+        told = json.loads((folder / _TRAINED).read_text())
+    except OSError:
+        return None
+    return float(told["seconds"]) if told["fingerprint"] == fingerprint else None
 
 
 def curve(steps: list[Event]) -> list[float]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hocket.comms.supervision import FolderLock
 from hocket.core import clock, files
-from hocket.core.errors import RunError
+from hocket.core.errors import HocketError, RunError
 from hocket.hardware.device import describe
 from hocket.reports.axes import duration
 from hocket.studies.batch import running
@@ -36,6 +36,8 @@ class BatchReport:
     knee: Knee
     sizes: list[Size]
     runs: list[Measured]
+    failed: dict[str, str]
+    """Runs that came to no end, by label, and why."""
     split: str
     machine: dict[str, Any]
     page: Path
@@ -44,45 +46,51 @@ class BatchReport:
 def study_batch(recipe: Path, out: Path, study: BatchStudy, watch: Watch) -> BatchReport:
     """Run what is not run yet, as far as the budget goes; write ``batch.json`` and ``batch.html``.
 
-    Raises :class:`~hocket.core.errors.UsageError` for a study that cannot be, and what training raises.
+    A run that fails is listed, and the others are run; the same call tries it again. Raises
+    :class:`~hocket.core.errors.UsageError` for a study that cannot be, and :class:`RunError` when no run came
+    to its end, and with status 130 when it is interrupted: what is finished is kept.
     """
     grid, began = expand(recipe, study), clock.monotonic()
     found: list[Measured] = []
+    failed: dict[str, str] = {}
+    report: BatchReport | None = None
     with FolderLock(out, "study"):
         for cell in grid.cells:
             folder = out / "cells" / cell.folder
             measured = running.read(folder, cell.fingerprint)
             if measured is None:
-                watch.cells(len(found), len(grid.cells), cell.label)
+                watch.cells(len(found) + len(failed), len(grid.cells), cell.label)
                 if not _affordable(study, found, clock.monotonic() - began):
                     watch.say(f"the budget of {study.budget_minutes:g} minutes is used up")
                     break
                 try:
                     measured = _run(cell, folder, grid, study.workers, watch)
-                except Interrupted:
-                    stopped = RunError(
-                        f"{out}: interrupted; {len(found)} of {len(grid.cells)} runs are finished",
-                        "The same command goes on with the others.",
-                    )
-                    stopped.exit_code = EXIT_INTERRUPTED
-                    raise stopped from None
-            found.append(measured)
-            report = _report(recipe, study, grid, found, out)
+                except (Interrupted, KeyboardInterrupt):
+                    raise _interrupted(out, len(found), len(grid.cells)) from None
+                except HocketError as error:
+                    failed[cell.label] = str(error)
+                    watch.say(f"{cell.label}: failed: {error}")
+            if measured is not None:
+                found.append(measured)
+            if found:
+                report = _report(recipe, study, grid, found, failed, out)
+    if report is None:
+        label, why = next(iter(failed.items()))
+        raise RunError(f"{out}: no run came to its end; {label}: {why}")
     return report
 
 
-def _run(cell: Cell, folder: Path, grid: Grid, workers: int, watch: Watch) -> Measured:
-    began = clock.monotonic()
-    measured = running.run(
-        cell,
-        folder,
-        grid.corpus,
-        grid.split,
-        workers,
-        watch.training,
-        watch.recognising,
-        lambda: clock.monotonic() - began,
+def _interrupted(out: Path, num_done: int, num_cells: int) -> RunError:
+    stopped = RunError(
+        f"{out}: interrupted; {num_done} of {num_cells} runs are finished",
+        "The same command goes on with the others.",
     )
+    stopped.exit_code = EXIT_INTERRUPTED
+    return stopped
+
+
+def _run(cell: Cell, folder: Path, grid: Grid, workers: int, watch: Watch) -> Measured:
+    measured = running.run(cell, folder, grid.corpus, grid.split, workers, watch.training, watch.recognising)
     watch.say(
         f"{cell.label}: loss {measured.losses[-1]:.3f}, WER {100 * measured.wer:.1f} % "
         f"({duration(measured.took_seconds)})"
@@ -97,7 +105,9 @@ def _affordable(study: BatchStudy, found: list[Measured], spent: float) -> bool:
     return spent + next_one <= 60 * study.budget_minutes
 
 
-def _report(recipe: Path, study: BatchStudy, grid: Grid, found: list[Measured], out: Path) -> BatchReport:
+def _report(
+    recipe: Path, study: BatchStudy, grid: Grid, found: list[Measured], failed: dict[str, str], out: Path
+) -> BatchReport:
     target = target_of(found)
     of_sizes = sizes(found, target)
     rule = study.rules[0]
@@ -111,6 +121,7 @@ def _report(recipe: Path, study: BatchStudy, grid: Grid, found: list[Measured], 
         knee=find_knee(found, of_sizes, rule, target),
         sizes=of_sizes,
         runs=found,
+        failed=dict(failed),
         split=grid.split,
         machine=describe(),
         page=out / PAGE,

@@ -35,6 +35,7 @@ def draw(report: BatchReport) -> RenderableType:
         ("early over knee", None if knee.ratio is None else f"{knee.ratio:.2f}"),
         ("recommended rule", report.rule),
         ("pictures", str(report.page)),
+        *[("failed", f"{label}: {why}") for label, why in report.failed.items()],
     ]
     return Group(table, facts(rows))
 

@@ -66,6 +66,11 @@ def expected_seconds(point: Point, pace: Pace) -> float:
     if point.link != LOOPBACK:
         sent = bytes_of(point, pace.num_parameters)
         sending = steps * 8 * sent / Link.parse(point.link).bits_per_second
+        settings = point.strategy.sync
+        if isinstance(settings, GossipSettings):
+            sending = 0.0  # computing does not wait for exchanges
+        elif isinstance(settings, ServerSettings) and settings.mode == "asynchronous":
+            sending = min(sending, (together - 1) * computing)  # the worker beside the shards can do it all
     return computing + sending + pace.overhead + (pace.scoring if point.score else 0.0)
 
 

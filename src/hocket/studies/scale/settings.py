@@ -149,6 +149,9 @@ class StudySettings(Section):
     set: tuple[str, ...] = ()
     """Settings of the recipe, ``key.path=value``, for all runs alike."""
 
+    budget_minutes: float | None = Field(default=None, gt=0)
+    """No cell is begun that would probably end after this; the same command goes on later."""
+
     baseline: bool = True
     """Run plain all-reduce on one worker, where no grid has it: speed-ups are over that."""
 

@@ -99,9 +99,9 @@ def plan(recipe: Path, out: Path, settings: StudySettings) -> StudyPlan:
 def scale(recipe: Path, out: Path, settings: StudySettings, watch: Watch) -> StudyReport:
     """Run what is not finished of a study in the folder ``out``, and write its results there.
 
-    A cell that fails is listed, and the others are run; the same call tries it again. Raises
-    :class:`UsageError` before anything is run where a recipe, a strategy or a link cannot be, and
-    :class:`RunError` with status 130 when it is interrupted: what is finished is kept.
+    As far as the budget goes, if there is one. A cell that fails is listed, and the others are run; the same
+    call tries it again. Raises :class:`UsageError` before anything is run where a recipe, a strategy or a
+    link cannot be, and :class:`RunError` with status 130 when it is interrupted: what is finished is kept.
     """
     grid = _checked(recipe, settings)
     with FolderLock(out, "study"):
@@ -144,10 +144,13 @@ class _Runner:
 
     def run(self) -> None:
         """Run the others, in order."""
-        points = self._grid.points
-        for point in points:
+        began = clock.monotonic()
+        for point in self._grid.points:
             if point.fingerprint in self._finished:
                 continue
+            if not self._affordable(point, clock.monotonic() - began):
+                self._watch.say(f"the budget of {self._settings.budget_minutes:g} minutes is used up")
+                break
             self._tell(point.label)
             try:
                 self._one(point)
@@ -158,6 +161,14 @@ class _Runner:
             self._keep(point)
             self.write()
         self._tell("")
+
+    def _affordable(self, point: Point, spent: float) -> bool:
+        budget, finished = self._settings.budget_minutes, list(self._finished.values())
+        if budget is None or not finished:
+            return True
+        scores = [each.scored for each in finished if each.scored is not None]
+        pace = pace_of([each.measured for each in finished], scores, point.recipe)
+        return spent + expected_seconds(point, pace) <= 60 * budget
 
     def write(self) -> StudyReport:
         """Write ``scale.json`` and the page, as the study stands."""
