@@ -1,8 +1,9 @@
-"""An HTTP server of a folder, with ranges, that does wrong when it is told to."""
+"""An HTTP server of a folder, with ranges, that does wrong or is slow when it is told to."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +11,9 @@ from pathlib import Path
 
 Fault = Callable[[str, int], str | None]
 """Of a path and the how-manieth request it is: ``500``, ``hang``, ``short``, ``all``, ``flip``, or None."""
+
+
+_PIECE = 2048
 
 
 class FaultyServer(ThreadingHTTPServer):
@@ -20,7 +24,38 @@ class FaultyServer(ThreadingHTTPServer):
         self.folder = folder
         self.fault: Fault = lambda path, number: None
         self.num_requests, self.num_bytes = 0, 0
+        self.rate: float | None = None
+        """Bytes a second of all answers together."""
+        self.most_at_once = self._at_once = 0
+        """Ranges that were asked for and not answered yet."""
         self.lock, self.over = threading.Lock(), threading.Event()
+        self._free_at = 0.0
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """While an answer is given."""
+        with self.lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._at_once -= 1
+
+    def paced(self, data: bytes) -> Iterator[bytes]:
+        """The same in pieces, as fast as they may go: whoever asks first for the next piece has it first."""
+        if self.rate is None:
+            yield data
+            return
+        for first in range(0, len(data), _PIECE):
+            piece = data[first : first + _PIECE]
+            with self.lock:
+                begin = max(time.monotonic(), self._free_at)
+                self._free_at = begin + len(piece) / self.rate
+                until = self._free_at
+            self.over.wait(max(0.0, until - time.monotonic()))
+            yield piece
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients that are killed, or give up, leave in the midst of an answer."""
@@ -79,7 +114,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(data)
+            with self.server.answering():
+                for piece in self.server.paced(data):
+                    self.wfile.write(piece)
         if fault == "short":
             self.close_connection = True
 

@@ -2,11 +2,15 @@
 
 python -m storage.readers CORPUS [--rounds 5] [--readers 1 2] [--address URL]      (in benchmarks/)
 
-All is decoded to float32 at its own rate and resampled to 16 kHz by the same function. ``decoding`` does
-nothing but that, with recordings that lie in memory before its time begins: no reader can be faster. hocket
-reads in the order of training; the others in the order of their shards, which asks less of them. Sides take
-turns; each reader is a process of its own with one thread, pinned to a core. ``cold`` drops the system's
-memory of files before each turn (needs root); with --address all read over HTTP.
+Every side delivers the same: each utterance decoded to an array of float32 at 16 kHz (resampled by one
+function where it has another rate); with ``--most 0`` it is looked that all deliver equally many samples.
+Peers have what serves them best: lhotse goes straight to libsndfile and tries no other library first,
+WebDataset takes only the recordings out of the tars, reads them through a large buffer, and decodes as its
+users do who have no torchaudio, by ``soundfile.read``. ``decoding`` does nothing but that, with recordings
+that lie in memory before its time begins. hocket reads in the order of training and looks at every checksum;
+the others read in the order of their shards and check nothing, which asks less of them. Sides take turns;
+each reader is a process of its own with one thread, pinned to a core. ``cold`` drops the system's memory of
+files before each turn (needs root); with --address all read over HTTP.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ SIDES = ("hocket", "lhotse", "webdataset", "decoding")
 def hocket_side(
     corpus: Path, address: str | None, part: tuple[int, int], cache: str | None, most: int | None
 ) -> Iterator[int]:
-    """Samples of each utterance, through storage."""
+    """Samples, all at the first of the utterances, through storage."""
     from hocket.corpus.storage.shard_source import StorageSettings
     from hocket.studies.storage import read_pass
 
@@ -42,7 +46,8 @@ def hocket_side(
         cache=None if cache is None else Path(cache), cache_gb=0 if cache is None else 20
     )
     one = read_pass(index, address, settings, part=part, most=most)
-    yield from [round(one.audio_seconds * audio.SAMPLE_RATE / one.utterances)] * one.utterances
+    yield round(one.audio_seconds * audio.SAMPLE_RATE)
+    yield from [0] * (one.utterances - 1)
 
 
 def lhotse_side(
@@ -50,7 +55,9 @@ def lhotse_side(
 ) -> Iterator[int]:
     """The same through ``CutSet.from_shar``: every such shard."""
     from lhotse import CutSet
+    from lhotse.audio import set_current_audio_backend
 
+    set_current_audio_backend("LibsndfileBackend")
     folder = corpus / "train" / "shar"
     names = sorted(path.name for path in folder.glob("cuts.*"))[part[0] :: part[1]]
 
@@ -72,11 +79,16 @@ def webdataset_side(
 
     names = sorted(path.name for path in (corpus / "train" / "shar").glob("*.tar"))[part[0] :: part[1]]
     base = str(corpus) if address is None else f"pipe:curl -s {address}"
-    for sample in webdataset.WebDataset([f"{base}/train/shar/{name}" for name in names], shardshuffle=False):
-        yield decoded(next(value for name, value in sample.items() if name.split(".")[-1] in _ENDINGS))
+    shards = [f"{base}/train/shar/{name}" for name in names]
+    for sample in webdataset.WebDataset(shards, shardshuffle=False, select_files=_is_audio):
+        yield decoded(next(value for name, value in sample.items() if _is_audio(name)))
 
 
 _ENDINGS = {name.removeprefix(".") for name in audio.AUDIO_SUFFIXES}
+
+
+def _is_audio(name: str) -> bool:
+    return name.rpartition(".")[2] in _ENDINGS
 
 
 def decoded(data: bytes) -> int:
@@ -146,7 +158,7 @@ def turn(
     command += ["--most", str(most)]
     if address is not None:
         command += ["--address", address]
-    own = {**os.environ, "OMP_NUM_THREADS": "1"}
+    own = {**os.environ, "OMP_NUM_THREADS": "1", "GOPEN_BUFFER": str(1 << 20)}
     processes = [
         subprocess.Popen(
             [*command, "--number", str(number)],
@@ -168,7 +180,10 @@ def turn(
         process.stdin.flush()
     told = [json.loads(process.communicate()[0]) for process in processes]
     seconds = max(one["seconds"] for one in told)
-    speech = sum(one["samples"] for one in told) / audio.SAMPLE_RATE
+    samples = sum(one["samples"] for one in told)
+    if not most and samples != CorpusIndex.open(corpus, "train").total_samples:
+        raise SystemExit(f"{side} delivers {samples} samples")
+    speech = samples / audio.SAMPLE_RATE
     return sum(one["utterances"] for one in told) / seconds, speech / seconds
 
 

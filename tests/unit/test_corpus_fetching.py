@@ -45,7 +45,7 @@ class Silent:
 
 def _fetcher(store: Silent, meter: Meter, hedge: bool = True, **patience: float) -> Fetcher:
     given = {"timeout_seconds": 0.3, "give_up_seconds": 60.0, **patience}
-    return Fetcher(store, meter, hedge=hedge, **given)
+    return Fetcher(store, meter, requests=8, hedge=hedge, **given)
 
 
 def test_a_late_answer_is_asked_for_a_second_time() -> None:

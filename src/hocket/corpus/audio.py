@@ -73,7 +73,7 @@ def check(path: Path, channel: int | None = None, start: int = 0, num: int | Non
         info = _info(path, file)
         left = _extent(path, info, channel, start, num)
         for block in _blocks(path, file, start, left):
-            _finite(path, block)
+            _finite(path, info, block)
     return info
 
 
@@ -98,7 +98,7 @@ def mono_blocks(
         info = _info(path, file)
         left = _extent(path, info, channel, start, num)
         for block in _blocks(path, file, start, left, length):
-            _finite(path, block)
+            _finite(path, info, block)
             yield _mono(block, channel)
 
 
@@ -120,7 +120,7 @@ def read(
         left = _extent(path, info, channel, start, num)
         blocks = list(_blocks(path, file, start, left))
     x_NC = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    _finite(path, x_NC)
+    _finite(path, info, x_NC)
     return resample(_mono(x_NC, channel), info.sample_rate)
 
 
@@ -253,7 +253,9 @@ class _Blocks:
         return block
 
 
-def _finite(path: Path, x_NC: Samples) -> None:
+def _finite(path: Path, info: AudioInfo, x_NC: Samples) -> None:
+    if "/PCM_" in info.format:  # whole numbers
+        return
     # A sum is not finite when one of its terms is not: one pass instead of a mask of booleans.
     if not math.isfinite(float(x_NC.sum(dtype=np.float64))):
         raise AudioError(f"{path}: some samples are NaN or infinite")

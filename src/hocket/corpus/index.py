@@ -83,7 +83,7 @@ SCHEMA: dict[str, pa.DataType] = {
     "block": pa.int32(),
     "key": pa.uint64(),
 }
-_OF_AN_UTTERANCE = ("id", "audio", "channel", "start", "num", "sample_rate", "text", "speaker")
+_WORDS, _NUMBERS = ("id", "audio", "text"), ("channel", "start", "num", "sample_rate")
 
 
 class CorpusIndex:
@@ -114,7 +114,8 @@ class CorpusIndex:
         self.folder, self.split = folder, split
         for name in ("num_samples", "num_tokens", "speaker", "block", "key"):
             setattr(self, name, self._file.view(name))
-        self._told = {name: self._file.column(name) for name in _OF_AN_UTTERANCE}
+        self._words = {name: self._file.column(name) for name in _WORDS}
+        self._numbers = {name: self._file.view(name) for name in _NUMBERS}
         tokens = self._file.column("token_ids")
         self._offsets: I64 = tokens.offsets.to_numpy(zero_copy_only=True)
         self._token_ids: I32 = tokens.values.to_numpy(zero_copy_only=True)
@@ -184,7 +185,7 @@ class CorpusIndex:
 
     def id(self, row: int) -> str:
         """The utterance's id."""
-        return str(self._told["id"][row].as_py())
+        return self._word("id", row)
 
     def key_of(self, row: int) -> int:
         """What randomness of the utterance is keyed by."""
@@ -200,21 +201,27 @@ class CorpusIndex:
 
     def utterance(self, row: int) -> Utterance:
         """The row in full. Of a corpus in shards ``audio`` is the shard, where it lies in this folder."""
-        value = {name: column[row].as_py() for name, column in self._told.items()}
-        audio, start, member = self.folder / value["audio"], value["start"], None
-        if self.places is not None:
+        channel, start, num, sample_rate = (int(self._numbers[name][row]) for name in _NUMBERS)
+        speaker = int(self.speaker[row])
+        member = None
+        if self.places is None:
+            audio = self.folder / self._word("audio", row)
+        else:
             audio, member, start = self.places.find_in(self.folder, int(row))
         return Utterance(
-            id=value["id"],
+            id=self._word("id", row),
             audio=audio,
-            channel=None if value["channel"] < 0 else value["channel"],
+            channel=None if channel < 0 else channel,
             start=start,
-            num=value["num"],
-            sample_rate=value["sample_rate"],
-            text=value["text"],
-            speaker=None if value["speaker"] < 0 else self._meta["speakers"][value["speaker"]],
+            num=num,
+            sample_rate=sample_rate,
+            text=self._word("text", row),
+            speaker=None if speaker < 0 else self._meta["speakers"][speaker],
             member=member,
         )
+
+    def _word(self, name: str, row: int) -> str:
+        return str(self._words[name][row].as_py())
 
 
 class IndexWriter:

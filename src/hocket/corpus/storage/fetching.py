@@ -1,9 +1,9 @@
 """Reading ranges of bytes from a store that may be slow, silent, or wrong.
 
 A request that is later than nearly all before it is sent a second time, and the first answer counts: Dean &
-Barroso, "The Tail at Scale", CACM 2013. At most one in twenty is. An error, a silence, an answer of the
-wrong length, or of bytes whose checksums do not hold, is asked for again, ever later; a store that gives
-nothing for long is named.
+Barroso, "The Tail at Scale", CACM 2013. At most one in twenty is, and none where the way to the store is
+full. An error, a silence, an answer of the wrong length, or of bytes whose checksums do not hold, is asked
+for again, ever later; a store that gives nothing for long is named.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ from typing import Any
 
 from hocket.core import clock, seeds
 from hocket.core.errors import CorpusError
+from hocket.corpus.storage.congestion import Sent, Window
 from hocket.corpus.storage.meter import Meter
 from hocket.corpus.storage.stores import Store
 
-_SLOWEST = 1e6
-"""Bytes a second: a request has ``timeout_seconds`` and the time that its bytes take at this rate, and twice
-as long each time that this was not enough, as far as ``give_up_seconds`` allows."""
 _HEDGE_PART, _HEDGE_FACTOR, _HEDGE_KNOWN, _HEDGE_SHARE = 0.95, 1.5, 32, 0.05
 _HEDGE_SECONDS = 0.02
 _FIRST_PAUSE, _LONGEST_PAUSE, _DOUBLINGS = 0.1, 10.0, 7
@@ -30,6 +28,7 @@ _DAMAGED_TRIES = 3
 _SIZE_EVERY = 4
 """Tries after which the size of the file is looked at again, from the second on."""
 _FINAL_STATUS = (401, 403, 404, 410)
+_OVERLOAD_STATUS = (429, 503)
 
 
 class _Failed(Exception):
@@ -44,11 +43,28 @@ class Fetcher:
     """Reads from one store; usable from any thread."""
 
     def __init__(
-        self, store: Store, meter: Meter, *, timeout_seconds: float, give_up_seconds: float, hedge: bool
+        self,
+        store: Store,
+        meter: Meter,
+        *,
+        requests: int,
+        timeout_seconds: float,
+        give_up_seconds: float,
+        hedge: bool,
     ) -> None:
         self.store, self._meter = store, meter
+        self.window = Window(requests)
+        """What is under way, and how much should be."""
         self.timeout_seconds, self.give_up_seconds, self._hedge = timeout_seconds, give_up_seconds, hedge
         self._over: Future[None] = Future()
+
+    def patience(self, length: float) -> float:
+        """Seconds that ``length`` bytes may take; ``give_up_seconds`` at most.
+
+        ``timeout_seconds``, and as long as they and all that is under way take at the rate of late.
+        """
+        most = max(self.timeout_seconds, self.give_up_seconds)
+        return min(most, self.timeout_seconds + self.window.seconds_for(length))
 
     def stop(self) -> None:
         """Let nobody wait any longer: reads that go on raise :class:`CorpusError`, at once."""
@@ -142,8 +158,9 @@ class Fetcher:
     def _once(self, name: str, first: int, length: int, limit: float) -> bytes:
         """One try of ``limit`` seconds, of one request or two; :class:`_Failed` says why it gave nothing."""
         begun = clock.monotonic()
-        running = {self._send(name, first, length)}
         hedge_at = self._hedge_after()
+        running = dict([self._send(name, first, length)])
+        late = False
         reason = "no answer"
         try:
             while running:
@@ -154,32 +171,39 @@ class Fetcher:
                 wait(either, timeout=max(0.0, until), return_when=FIRST_COMPLETED)
                 done = {answer for answer in running if answer.done()}
                 for answer in done:
-                    running.discard(answer)
-                    data, reason = self._look(answer, name, length)
+                    data, reason = self._look(answer, running.pop(answer), name, length)
                     if data is not None:
                         self._meter.answered(clock.monotonic() - begun)
                         self._meter.add(fetched_bytes=length)
                         return data
                 self._go_on()
                 if not done and clock.monotonic() - begun >= limit:
+                    late = True
                     raise _Late(f"no answer in {limit:.1f} s")
                 if not done and hedge_at is not None:
                     hedge_at = None
                     self._meter.add(hedged_bytes=length)
-                    running.add(self._send(name, first, length))
+                    running.update([self._send(name, first, length)])
             raise _Failed(reason)
         finally:
-            for late in running:
-                late.cancel()
+            for answer, sent in running.items():
+                self.window.gone(sent, overload=late)
+                answer.cancel()
 
-    def _send(self, name: str, first: int, length: int) -> Future[bytes]:
+    def _send(self, name: str, first: int, length: int) -> tuple[Future[bytes], Sent]:
         self._meter.add(requests=1)
-        return self.store.request(name, first, length)
+        sent = self.window.sent(length)
+        try:
+            return self.store.request(name, first, length), sent
+        except BaseException:
+            self.window.gone(sent)
+            raise
 
-    def _look(self, answer: Future[bytes], name: str, length: int) -> tuple[bytes | None, str]:
+    def _look(self, answer: Future[bytes], sent: Sent, name: str, length: int) -> tuple[bytes | None, str]:
         try:
             data = answer.result()
         except Exception as error:
+            self.window.gone(sent, overload=_status(error) in _OVERLOAD_STATUS)
             if _is_final(error):
                 raise CorpusError(
                     f"{self.store.address}: {name}: {_say(error)}",
@@ -187,13 +211,15 @@ class Fetcher:
                 ) from error
             return None, _say(error)
         if len(data) != length:
+            self.window.gone(sent)
             return None, f"{len(data)} bytes came where {length} were asked for"
+        self.window.answered(sent)
         return data, ""
 
     def _hedge_after(self) -> float | None:
-        """Seconds after which a second request pays; None when there is nothing to tell it by."""
+        """Seconds after which a second request pays; None where it would not, or nothing tells."""
         total = self._meter.total
-        if not self._hedge or self._meter.num_known < _HEDGE_KNOWN:
+        if not self._hedge or self._meter.num_known < _HEDGE_KNOWN or self.window.full:
             return None
         if total.hedged_bytes > _HEDGE_SHARE * total.fetched_bytes:
             return None
@@ -210,8 +236,11 @@ class _Tries:
         self.number = self.num_late = 0
 
     def limit(self, length: float) -> float:
-        """Seconds for the next try at ``length`` bytes; at least one usual one, also at the end."""
-        usual = self._fetcher.timeout_seconds + length / _SLOWEST
+        """Seconds for the next try at ``length`` bytes: the usual, twice as many after each that was late.
+
+        At the end no more than are left, but the usual ones always.
+        """
+        usual = self._fetcher.patience(length)
         left = self._fetcher.give_up_seconds - (clock.monotonic() - self._begun)
         return float(min(usual * 2.0 ** min(self.num_late, _DOUBLINGS), max(usual, left)))
 

@@ -7,8 +7,6 @@ from collections import deque
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
-
 _KEPT = 256
 """Latencies of so many last requests are known."""
 
@@ -59,6 +57,7 @@ class Meter:
         self._taken = Counts()
         self._lock = threading.Lock()
         self._seconds: deque[float] = deque(maxlen=_KEPT)
+        self._sorted: list[float] | None = None
 
     def add(self, **amounts: float) -> None:
         """Add to counts by name."""
@@ -70,12 +69,20 @@ class Meter:
         """A request was answered after so long."""
         with self._lock:
             self._seconds.append(seconds)
+            self._sorted = None
 
     def latency(self, part: float) -> float | None:
         """Seconds within which ``part`` (0 to 1) of the last requests were answered; None before any."""
         with self._lock:
-            known = list(self._seconds)
-        return float(np.quantile(known, part)) if known else None
+            known = self._sorted
+            if known is None:
+                known = self._sorted = sorted(self._seconds)
+        if not known:
+            return None
+        place = part * (len(known) - 1)
+        below = int(place)
+        above = min(below + 1, len(known) - 1)
+        return known[below] + (place - below) * (known[above] - known[below])
 
     @property
     def num_known(self) -> int:

@@ -38,10 +38,12 @@ class StorageSettings(Section):
     """Blocks in the memory of each worker, in MiB."""
 
     requests: int = Field(default=8, ge=1, le=64)
-    """Reads of a worker beside each other, at most; how many follows from what was measured."""
+    """Reads of a worker beside each other, at most; how many follows from what was measured: what is needed,
+    and what the way to the store bears."""
 
     timeout_seconds: float = Field(default=20.0, gt=0)
-    """After which a request is given up and sent anew; 1 s more for each MB."""
+    """After which a request is given up and sent anew; besides, it has the time that its bytes and all that
+    are under way take at the rate of late, 1 s for each MB at least."""
 
     give_up_seconds: float = Field(default=180.0, gt=0)
     """After which a store that gives nothing ends the run."""
@@ -86,10 +88,11 @@ class ShardSource:
         self, index: CorpusIndex, places: Places, store: str | None, settings: StorageSettings, meter: Meter
     ) -> None:
         self.index, self.places, self._meter = index, places, meter
-        self._starts, self._patience = index.block_starts, settings.timeout_seconds
+        self._starts = index.block_starts
         self.fetcher = Fetcher(
             open_store(store or index.folder, settings.requests, settings.options),
             meter,
+            requests=settings.requests,
             timeout_seconds=settings.timeout_seconds,
             give_up_seconds=settings.give_up_seconds,
             hedge=settings.hedge,
@@ -112,7 +115,7 @@ class ShardSource:
             return held
         if shelf is None:
             return self._fetch(stretch)
-        with shelf.fetching(block, self._patience):
+        with shelf.fetching(block, self.fetcher.patience(stretch.length)):
             held = self._kept(block, stretch)  # somebody else may have been faster
             if held is None:
                 held = self._fetch(stretch)
