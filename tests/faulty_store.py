@@ -24,6 +24,8 @@ class FaultyServer(ThreadingHTTPServer):
         self.folder = folder
         self.fault: Fault = lambda path, number: None
         self.num_requests, self.num_bytes = 0, 0
+        self.num_sent = 0
+        """Bytes of answers that went out, where these have a rate."""
         self.rate: float | None = None
         """Bytes a second of all answers together."""
         self.most_at_once = self._at_once = 0
@@ -55,6 +57,8 @@ class FaultyServer(ThreadingHTTPServer):
                 self._free_at = begin + len(piece) / self.rate
                 until = self._free_at
             self.over.wait(max(0.0, until - time.monotonic()))
+            with self.lock:
+                self.num_sent += len(piece)
             yield piece
 
     def handle_error(self, request: object, client_address: object) -> None:

@@ -6,11 +6,12 @@ Every side delivers the same: each utterance decoded to an array of float32 at 1
 function where it has another rate); with ``--most 0`` it is looked that all deliver equally many samples.
 Peers have what serves them best: lhotse goes straight to libsndfile and tries no other library first,
 WebDataset takes only the recordings out of the tars, reads them through a large buffer, and decodes as its
-users do who have no torchaudio, by ``soundfile.read``. ``decoding`` does nothing but that, with recordings
-that lie in memory before its time begins. hocket reads in the order of training and looks at every checksum;
-the others read in the order of their shards and check nothing, which asks less of them. Sides take turns;
-each reader is a process of its own with one thread, pinned to a core. ``cold`` drops the system's memory of
-files before each turn (needs root); with --address all read over HTTP.
+users do who have no torchaudio, by ``soundfile.read``. ``webdataset-fast`` decodes as hocket does, which is
+by dr_flac where the extra ``fast`` is installed (say which it was). ``decoding`` does nothing but that, with
+recordings that lie in memory before its time begins: no reader can be faster. hocket reads in the order of
+training and looks at every checksum; the others read in the order of their shards and check nothing, which
+asks less of them. Sides take turns; each reader is a process of its own with one thread, pinned to a core.
+``cold`` drops the system's memory of files before each turn (needs root); with --address all read over HTTP.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import soundfile
 
-from hocket.corpus import audio
+from hocket.corpus import audio, flac
 from hocket.corpus.index import CorpusIndex, Utterance
 
-SIDES = ("hocket", "lhotse", "webdataset", "decoding")
+SIDES = ("hocket", "lhotse", "webdataset", "webdataset-fast", "decoding")
 
 
 def hocket_side(
@@ -72,7 +75,13 @@ def lhotse_side(
 
 
 def webdataset_side(
-    corpus: Path, address: str | None, part: tuple[int, int], cache: str | None, most: int | None
+    corpus: Path,
+    address: str | None,
+    part: tuple[int, int],
+    cache: str | None,
+    most: int | None,
+    *,
+    fast: bool = False,
 ) -> Iterator[int]:
     """The same through ``webdataset.WebDataset``: every such shard."""
     import webdataset
@@ -81,7 +90,7 @@ def webdataset_side(
     base = str(corpus) if address is None else f"pipe:curl -s {address}"
     shards = [f"{base}/train/shar/{name}" for name in names]
     for sample in webdataset.WebDataset(shards, shardshuffle=False, select_files=_is_audio):
-        yield decoded(next(value for name, value in sample.items() if _is_audio(name)))
+        yield decoded(next(value for name, value in sample.items() if _is_audio(name)), fast)
 
 
 _ENDINGS = {name.removeprefix(".") for name in audio.AUDIO_SUFFIXES}
@@ -91,9 +100,10 @@ def _is_audio(name: str) -> bool:
     return name.rpartition(".")[2] in _ENDINGS
 
 
-def decoded(data: bytes) -> int:
+def decoded(data: bytes, fast: bool) -> int:
     """Samples at 16 kHz of a recording, decoded."""
-    x_N, rate = soundfile.read(io.BytesIO(data), dtype="float32")
+    whole = flac.decode(data) if fast else None
+    x_N, rate = whole or soundfile.read(io.BytesIO(data), dtype="float32")
     return len(audio.resample(x_N if x_N.ndim == 1 else x_N[:, 0], rate))
 
 
@@ -109,7 +119,7 @@ class DecodingSide:
 
     def __call__(self, *_: object) -> Iterator[int]:
         """Samples of each."""
-        return map(decoded, self._recordings)
+        return (decoded(data, True) for data in self._recordings)
 
 
 def _bytes_of(utterance: Utterance) -> bytes:
@@ -120,7 +130,12 @@ def _bytes_of(utterance: Utterance) -> bytes:
         return file.read(size)
 
 
-READ = {"hocket": hocket_side, "lhotse": lhotse_side, "webdataset": webdataset_side}
+READ = {
+    "hocket": hocket_side,
+    "lhotse": lhotse_side,
+    "webdataset": webdataset_side,
+    "webdataset-fast": partial(webdataset_side, fast=True),
+}
 
 
 def one_reader(arguments: argparse.Namespace) -> None:
@@ -129,10 +144,12 @@ def one_reader(arguments: argparse.Namespace) -> None:
         os.sched_setaffinity(0, {arguments.number % (os.cpu_count() or 1)})
     if arguments.side == "lhotse":
         import lhotse  # noqa: F401
-    elif arguments.side == "webdataset":
+    elif arguments.side.startswith("webdataset"):
         import webdataset  # noqa: F401
     else:
         import hocket.studies.storage  # noqa: F401
+    with suppress(ImportError):
+        import miniaudio  # noqa: F401
     audio.resample(audio.np.zeros(100, audio.np.float32), 24_000)
     part = (arguments.number, arguments.of)
     most = arguments.most // arguments.of if arguments.most else None

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import soundfile
 
 from hocket.core.errors import AudioError
+from hocket.corpus import flac
 from hocket.corpus.containers import truncation, truncation_of
 
 AUDIO_SUFFIXES = (
@@ -115,6 +116,13 @@ def read(
     ``resampled_samples(num, rate)`` samples. Raises :class:`AudioError` when the file is missing,
     not audio, truncated, empty, or holds NaN or infinite samples, or when the part lies outside it.
     """
+    if isinstance(member, bytes | memoryview):
+        whole = flac.decode(member, num)
+        if whole is not None:
+            x_NC, sample_rate = whole
+            info = AudioInfo(sample_rate, x_NC.shape[1], len(x_NC), "FLAC")
+            left = _extent(path, info, channel, start, num)
+            return resample(_mono(x_NC[start : start + left], channel), sample_rate)
     with _open(path, member) as file:
         info = _info(path, file)
         left = _extent(path, info, channel, start, num)

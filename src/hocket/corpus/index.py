@@ -207,7 +207,7 @@ class CorpusIndex:
         if self.places is None:
             audio = self.folder / self._word("audio", row)
         else:
-            audio, member, start = self.places.find_in(self.folder, int(row))
+            audio, member, start = self.places.file_of(int(row))
         return Utterance(
             id=self._word("id", row),
             audio=audio,

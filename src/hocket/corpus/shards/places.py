@@ -66,7 +66,7 @@ class Stretch:
 class Places:
     """The places of one split; numbers are views of the files."""
 
-    def __init__(self, items: ColumnFile, blocks: ColumnFile) -> None:
+    def __init__(self, folder: Path, items: ColumnFile, blocks: ColumnFile) -> None:
         meta = items.metadata
         self.fingerprint = str(meta["fingerprint"])
         self.shards = tuple(Shard(**shard) for shard in meta["shards"])
@@ -79,6 +79,7 @@ class Places:
         self._block_offset: I64 = blocks.view("offset")
         self.block_length: I64 = blocks.view("length")
         """Bytes of each block, headers between its recordings included."""
+        self._folder, self._paths = folder, dict[int, Path]()
 
     @staticmethod
     def find(folder: Path, split: str, index: str, num_rows: int) -> Places | None:
@@ -103,12 +104,15 @@ class Places:
                 f"{items.path}: the shards are of another corpus than the index beside them",
                 "Cut them again: hocket prepare SOURCE OUT --shards",
             )
-        return Places(items, blocks)
+        return Places(folder, items, blocks)
 
-    def find_in(self, folder: Path, row: int) -> tuple[Path, Member, int]:
+    def file_of(self, row: int) -> tuple[Path, Member, int]:
         """Shard, bytes in it, and first sample of a row, where the shards lie in the corpus's folder."""
-        shard = self.shards[int(self.shard[row])]
-        return folder / shard.name, (int(self.offset[row]), int(self.size[row])), int(self.start[row])
+        number = int(self.shard[row])
+        path = self._paths.get(number)
+        if path is None:  # to join one takes longer than all the rest
+            path = self._paths[number] = self._folder / self.shards[number].name
+        return path, (int(self.offset[row]), int(self.size[row])), int(self.start[row])
 
     def stretch(self, block: int, block_starts: I64) -> Stretch:
         """The bytes of a block."""

@@ -156,7 +156,7 @@ class Fetcher:
             raise CorpusError(f"{self.store.address}: reading was ended")
 
     def _once(self, name: str, first: int, length: int, limit: float) -> bytes:
-        """One try of ``limit`` seconds, of one request or two; :class:`_Failed` says why it gave nothing."""
+        """One try of ``limit`` seconds or more, of one request or two; :class:`_Failed` says why not."""
         begun = clock.monotonic()
         hedge_at = self._hedge_after()
         running = dict([self._send(name, first, length)])
@@ -177,10 +177,13 @@ class Fetcher:
                         self._meter.add(fetched_bytes=length)
                         return data
                 self._go_on()
-                if not done and clock.monotonic() - begun >= limit:
+                elapsed = clock.monotonic() - begun
+                if not done and elapsed >= limit:
+                    limit = max(limit, self.patience(0))  # others may have come, and share the way
+                if not done and elapsed >= limit:
                     late = True
                     raise _Late(f"no answer in {limit:.1f} s")
-                if not done and hedge_at is not None:
+                if not done and hedge_at is not None and elapsed >= hedge_at:
                     hedge_at = None
                     self._meter.add(hedged_bytes=length)
                     running.update([self._send(name, first, length)])
