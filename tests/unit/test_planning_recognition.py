@@ -141,6 +141,8 @@ def test_with_a_speed_that_is_wanted_the_fewest_workers_and_the_same_words() -> 
 def test_without_a_wish_the_fastest_and_the_plainest_of_those_that_are_as_good() -> None:
     chosen = _search().chosen
     assert (chosen.candidate.way, chosen.candidate.workers) == (ONNX, 8)
+    job = _search(hours=0.01).chosen  # starting takes as long with all: the plainest is taken
+    assert (job.candidate.way, job.candidate.workers) == (PLAIN, 1)
     alike = rates(encoding={way: rates().encoding[PLAIN] for way in WAYS})
     assert _search(sites=[site(rates=alike)]).chosen.candidate.way == PLAIN
 

@@ -42,7 +42,7 @@ Told = Callable[[str, int, int], None]
 
 
 def measure(path: Path, device: str, told: Told = lambda what, done, of: None) -> None:
-    """Measure in a process of its own, and leave the rates in ``path``; about two minutes on a core.
+    """Measure in a process of its own, and leave the rates in ``path``; about a minute on a core.
 
     Raises :class:`~hocket.core.errors.RunError` when that process fails.
     """

@@ -31,8 +31,9 @@ def explain(found: Found, config: ModelConfig, speech: Speech) -> list[str]:
 def _what(found: Found, speech: Speech) -> Iterator[str]:
     chosen, goal = found.chosen, found.goal
     made, fast = chosen.candidate, chosen.throughput
-    where = f"{count(made.workers, 'worker')}, each on a {made.site.unit} of its own"
-    yield f"Run {where} of {made.site.name}, with {made.way}."
+    each = "" if made.workers == 1 else ", each"
+    where = f"{count(made.workers, 'worker')}{each} on a {made.site.unit} of its own"
+    yield f"Run {where} ({made.site.name}), with {made.way}."
     if chosen.latency is None:
         yield (
             f"Micro-batches hold {made.batch_seconds:g} s of padded audio; together they recognise about "
@@ -51,7 +52,7 @@ def _what(found: Found, speech: Speech) -> Iterator[str]:
         )
     if fast.job_seconds is not None:
         yield (
-            f"All {speech.hours or 0:,.3g} hours of speech take {hours(fast.job_seconds)}, "
+            f"All {hours(3600 * (speech.hours or 0.0))} of speech take {hours(fast.job_seconds)}, "
             f"{seconds(made.site.rates.starting)} of it until workers are ready."
         )
     if chosen.dollars_an_hour is not None:

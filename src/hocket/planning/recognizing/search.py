@@ -78,15 +78,18 @@ class Ranked:
     watts: float | None
 
     def value(self, objective: Objective, goal: Goal) -> float:
-        """What is to be small: where a speed is wanted what it costs, in dollars or else in devices."""
+        """What is to be small: where a speed is wanted what it costs, in dollars or else in devices.
+
+        Otherwise seconds, dollars or energy of the job, or of a second of speech where it never ends.
+        """
         if goal.is_fast and objective == "time":
             return self.candidate.workers if self.dollars_an_hour is None else self.dollars_an_hour
-        steady = self.throughput.rtfx
+        seconds = self.throughput.job_seconds or 1 / self.throughput.rtfx
         if objective == "time":
-            return 1 / steady
+            return seconds
         each = self.dollars_an_hour if objective == "cost" else self.watts
         assert each is not None
-        return each / steady
+        return each * seconds
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,7 @@ def _here(
         f"rates of this machine: {file}, measured by running small models; over those runs they are "
         f"right to {100 * measured.rates.spread:.0f} % in the median",
         *known.notes,
+        *again_if_noisy(known),
     ]
     if network is None:
         notes.append("the curve over more hosts than this one takes 100 Gbit/s and 20 us between them")
@@ -141,6 +142,11 @@ def known_here(known: MachineProfile | None, cache: Path, again: bool, told: Tol
         known = probe(settings, lambda what, done, of, note: told(f"{what}: {note}", done, of or done + 1))
         known.write(stored)
     return known
+
+
+def again_if_noisy(known: MachineProfile) -> list[str]:
+    """What to do about rates that were measured beside other work."""
+    return ["--calibrate measures again: do so when nothing else runs"] if known.noise.noisy else []
 
 
 def of_rates(told: Told) -> Told:

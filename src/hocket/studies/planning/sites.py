@@ -17,6 +17,7 @@ from hocket.recognition import measuring
 from hocket.studies.planning.machines import (
     Ground,
     Told,
+    again_if_noisy,
     catalogued,
     elsewhere,
     is_here,
@@ -98,6 +99,7 @@ def _here(
         f"rates of this machine: {file}, measured by recognising noise with small models; over those runs "
         f"they are right to {100 * measured.rates.spread:.0f} % in the median",
         *known.notes,
+        *again_if_noisy(known),
     ]
 
 
