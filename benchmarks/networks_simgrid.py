@@ -44,11 +44,15 @@ PINNED = {
     ("all_reduce", "ring"): "smpi/allreduce:lr",
     ("all_reduce", "halving_doubling"): "smpi/allreduce:rab_rdb",
     ("all_reduce", "recursive_doubling"): "smpi/allreduce:rdb",
-    ("all_gather", "ring"): "smpi/allgather:ring",
+    ("all_gather", "ring"): "smpi/allgather:NTSLR",
     ("all_gather", "recursive_doubling"): "smpi/allgather:rdb",
     ("broadcast", "binomial"): "smpi/bcast:binomial_tree",
 }
-"""Our algorithm, and the same by SimGrid's name."""
+"""Our algorithm, and the same by SimGrid's name.
+
+What SimGrid calls the ring of an all-gather sends to who is 1, 2, ... places on; in NTSLR, its logical ring,
+everybody passes on to the next.
+"""
 _TYPE = 6  # MPI_BYTE in SimGrid's traces
 FACTORS = (
     "network/model:CM02",
