@@ -75,11 +75,12 @@ def test_hardware_is_compared_and_the_cheapest_that_is_enough_is_taken(
 
 def test_latency_and_a_backend_that_needs_an_export(hocket_here: Hocket, tmp_path: Path) -> None:
     words = ("--recognize", "base", "--latency", "2000", "--rtfx", "2000", "--any-answer", "--out")
-    cpu = ("--hardware", "EPYC 9654:1x1", "--price", "0.04")
+    cpu = ("--hardware", "Xeon Platinum 8280:1x4", "--price", "0.04")
     told = hocket_here("plan", *words, tmp_path / "plan.html", *cpu, "--json").answer()
     chosen = told["chosen"]
     assert 0 < chosen["latency_p99_seconds"] <= 2.0 and chosen["batch_seconds"] is None
     assert (chosen["backend"], chosen["precision"]) == ("onnx", "int8")
+    assert {each["reason"] for each in told["refused"]} == {f"{chosen['hardware']} has no units for bf16"}
     assert told["commands"][0] == "hocket export RUN exported --format onnx --int8"
     assert "--batch-seconds 0.01 --precision int8" in told["commands"][1]
     assert chosen["dollars_an_hour"] == pytest.approx(0.04 * chosen["workers"])

@@ -91,15 +91,16 @@ def nominal(
     """Rates of a device with these peaks (operations a second by dtype, ``memory`` in bytes a second).
 
     At the efficiencies of a train step's forward pass: ONNX Runtime's are taken to be torch's. A way whose
-    dtype has no peak cannot be had. int8's products alone are of integers, the rest of it is fp32.
+    dtype is no faster than fp32 has no units there, and is left out. int8's products alone are of integers,
+    the rest of it is fp32.
     """
     flops: dict[Precision, float] = {"fp32": peaks["fp32"]}
-    if "bf16" in peaks:
+    if peaks.get("bf16", 0.0) > peaks["fp32"]:
         flops["bf16"] = peaks["bf16"]
     passes = rates_of(flops, peaks["memory"], efficiency).passes
     encoding: dict[Way, tuple[float, ...]] = {}
     for way in ways:
-        if way.precision == "int8" and "int8" in peaks:
+        if way.precision == "int8" and peaks.get("int8", 0.0) > peaks["fp32"]:
             of_int8 = list(passes["fp32"].forward)
             for kind in ("products", "uneven_products"):
                 of_int8[KINDS.index(kind)] = 1 / (peaks["int8"] * efficiency.products)

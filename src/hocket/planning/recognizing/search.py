@@ -146,7 +146,7 @@ def search(
         for way in ways:
             reason = why_not(way) or (site.lacking or {}).get(way)
             if reason is None and way not in site.rates.encoding:
-                reason = f"{site.name} has no rate for {way}"
+                reason = f"{site.name} has no units for {way.precision}"
             if reason is not None:
                 refused.append(Refused(Candidate(site, way, sizes[0], workers or 1), reason))
                 continue
