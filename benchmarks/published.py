@@ -253,7 +253,7 @@ def rows() -> list[Row]:
     for frames, thousands, times in ((2880, 27.0, 3.6), (16384, 51.0, 6.3)):
         found.append(
             Row(
-                f"DNN of the same, 1 K20X, {frames:,} frames",
+                f"DNN of 1-bit SGD, 1 K20X, {frames:,} frames",
                 round(thousands / times, 1),
                 "thousand frames/s",
                 _ONE_BIT,
