@@ -3,7 +3,7 @@
 Two probes, one after the other. A figure agrees when the ranges of its rounds meet. Also says by how much
 the medians differ, and how noisy the machine was in each.
 
-    python benchmarks/probe_agreement.py [--seconds 75] [--workers 2] [--out benchmarks/results/NAME.md]
+    python benchmarks/probe_agreement.py [--quick] [--seconds 75] [--workers 2] [--out FILE]
 
 Give the machine to it alone.
 """
@@ -72,6 +72,7 @@ def rows(one: MachineProfile, other: MachineProfile) -> Iterator[str]:
 def main() -> int:
     """Probe twice and print; with ``--out`` also write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="Ten seconds each: does it work?")
     parser.add_argument("--seconds", type=float, default=75.0)
     parser.add_argument("--workers", type=int, default=probing.default_workers())
     parser.add_argument("--folder", type=Path, default=Path())
@@ -81,7 +82,9 @@ def main() -> int:
         name: workload.typical_products(ModelConfig(preset=name))[0]
         for name in ("tiny", "base", "large", "xlarge")
     }
-    settings = probing.ProbeSettings(given.workers, given.folder, given.seconds, shapes)
+    settings = probing.ProbeSettings(
+        given.workers, given.folder, 10.0 if given.quick else given.seconds, shapes
+    )
     one, other = (probing.probe(settings) for _ in range(2))
     text = HEAD.format(
         date=datetime.date.today().isoformat(),

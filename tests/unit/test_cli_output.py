@@ -19,7 +19,7 @@ from rich.text import Text
 
 from hocket.cli.main import Verbs, app
 from hocket.cli.output import reporting, to_json
-from hocket.cli.progress import Lines, on_stderr
+from hocket.cli.progress import Lines, of_parts, on_stderr
 from hocket.cli.view import TrainingView
 from hocket.core.errors import HocketError, RunError, UsageError
 
@@ -206,3 +206,13 @@ def test_several_corpora_and_an_early_stop_as_progress() -> None:
         "  calls: WER 50.0 %  loss 2",
         "step 14: stopping early: 3 validations brought no better WER than 25.0 %, reached after step 8",
     ]
+
+
+def test_details_of_one_work_share_its_line() -> None:
+    """Rates are measured for minutes, under ever other names: the log must not stay empty meanwhile."""
+    now, said = [0.0], io.StringIO()
+    told = of_parts(Lines(Console(file=said, width=200), lambda: now[0]))
+    for done in range(4):
+        told(f"rates: model {done}", done, 4)
+        now[0] += 6.0
+    assert said.getvalue() == "rates 2/4  model 2  12 s left\n"

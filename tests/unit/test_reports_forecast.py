@@ -31,4 +31,4 @@ def test_a_forecast_is_told_and_drawn_beside_the_measurement(tmp_path: Path) -> 
     assert found.forecast == runs.Forecast(0.66, 0.6, said["seconds"])
     assert "as the planner says it" in picture.write(run).read_text()
     cells = [str(cell) for column in table(found).columns for cell in column.cells]  # type: ignore[attr-defined]
-    assert any("off by +10 %" in cell for cell in cells)
+    assert any("660 ms said, 600 ms measured: off by +10 %" in cell for cell in cells)

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from hocket.cli import plan_recognition
+from hocket.cli.kept import cache_folder
 from hocket.cli.output import JsonOption, reporting
-from hocket.cli.progress import Progress, on_stderr
+from hocket.cli.progress import Progress, of_parts, on_stderr
+from hocket.core.errors import UsageError
 
 if TYPE_CHECKING:
     from hocket.planning.search import Objective
     from hocket.studies.planning.plan import Plan
 
 _OBJECTIVES = Literal["time", "cost", "energy"]
+_RECOGNITION = "Recognition"
 
 
 def plan(
-    recipe: Annotated[Path, typer.Argument(help="A recipe: a YAML file.", show_default=False)],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RECIPE | INPUT...",
+            help="A recipe: a YAML file. With --recognize what is to be recognised, if it is there already.",
+            show_default=False,
+        ),
+    ] = None,
     hardware: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="FILE|NAME:NODESxDEVICES",
-            help="A file of `hocket probe`, or hardware of the catalogue, as in H100-SXM:4x8.  "
+            help="A file of `hocket probe`, or hardware of the catalogue, as in H100-SXM:4x8. With "
+            "--recognize several times to compare, or a NAME alone for as many as are needed.  "
             "[default: this machine]",
             show_default=False,
         ),
@@ -57,7 +69,7 @@ def plan(
         typer.Option(
             "--any-answer",
             help="Also recommend another precision or way of agreeing than the recipe's: they learn "
-            "something else.",
+            "something else. With --recognize also bf16 and int8: they may cost words.",
         ),
     ] = False,
     explain: Annotated[
@@ -71,6 +83,54 @@ def plan(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure this machine again; it takes some minutes.")
     ] = False,
+    recognize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL|PRESET",
+            help="Plan a recognition instead: by a run, a model, an exported folder, or a preset.",
+            rich_help_panel=_RECOGNITION,
+            show_default=False,
+        ),
+    ] = None,
+    rtfx: Annotated[
+        float | None,
+        typer.Option(help="Seconds of speech to recognise in a second.", rich_help_panel=_RECOGNITION),
+    ] = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(help="Hours of speech, where no inputs are named.", rich_help_panel=_RECOGNITION),
+    ] = None,
+    within: Annotated[
+        float | None,
+        typer.Option(
+            metavar="HOURS", help="All of it is to be done in so many hours.", rich_help_panel=_RECOGNITION
+        ),
+    ] = None,
+    latency: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MS",
+            help="From the end of an utterance to its text, for 99 of 100; --rtfx says how much comes.",
+            rich_help_panel=_RECOGNITION,
+        ),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DOLLARS",
+            help="What it may cost: the job where its hours are known, else an hour.",
+            rich_help_panel=_RECOGNITION,
+        ),
+    ] = None,
+    utterance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Length of an utterance, where no inputs are named.  [default: 10]",
+            rich_help_panel=_RECOGNITION,
+            show_default=False,
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a setting of the recipe; repeatable."),
@@ -80,8 +140,36 @@ def plan(
     """Say how to train a recipe on some hardware: the layout, how long it takes, what it costs, and why.
 
     Tries every layout that fits, and ranks them. The first time on a machine it is measured, which takes some
-    minutes; what was measured is kept.
+    minutes; what was measured is kept. With --recognize the same for recognising: workers, backend, precision
+    and micro-batches for a speed or a latency that is wanted.
     """
+    wanted = {
+        "rtfx": rtfx,
+        "hours": hours,
+        "within": within,
+        "latency": latency,
+        "budget": budget,
+        "utterance": utterance,
+    }
+    given = [f"--{name}" for name, value in wanted.items() if value is not None]
+    if recognize is not None:
+        _check_recognition({"--network": network, "--write": write, "--set": settings})
+        plan_recognition.plan(
+            recognize,
+            names or [],
+            hardware or [],
+            wanted,
+            objective=objective,
+            price=price,
+            workers=workers,
+            any_answer=any_answer,
+            explain=explain,
+            out=out,
+            calibrate=calibrate,
+            as_json=as_json,
+        )
+        return
+    recipe, one = _recipe(names or [], hardware or [], given)
     with reporting(as_json) as output, on_stderr() as progress:
         from hocket.core import files
         from hocket.reports.plan import page, terminal
@@ -90,7 +178,7 @@ def plan(
         made = make(
             recipe,
             progress,
-            hardware=hardware,
+            hardware=one,
             network=network,
             objective=objective,
             price=price,
@@ -107,6 +195,27 @@ def plan(
             {**answer, "page": str(out), "written": None if write is None else str(write)},
             lambda: terminal.plan(answer, explain=explain, page=str(out), written=write),
         )
+
+
+def _recipe(names: list[str], hardware: list[str], given: list[str]) -> tuple[Path, str | None]:
+    """The recipe, and what it is planned for."""
+    if len(names) != 1:
+        raise UsageError(
+            f"hocket plan: {'which recipe?' if not names else f'{len(names)} recipes were named'}",
+            "Name one recipe, or plan a recognition with --recognize MODEL.",
+        )
+    if given:
+        raise UsageError(f"{given[0]} goes with --recognize", "A recipe says itself what is to be trained.")
+    if len(hardware) > 1:
+        raise UsageError("--hardware: several are for --recognize", "Plan a training for one at a time.")
+    return Path(names[0]), hardware[0] if hardware else None
+
+
+def _check_recognition(others: Mapping[str, object]) -> None:
+    """Raise :class:`UsageError` for options that say something of training."""
+    for name, value in others.items():
+        if value:
+            raise UsageError(f"{name} goes with a recipe", "Leave it out with --recognize.")
 
 
 def make(
@@ -126,8 +235,7 @@ def make(
     from hocket.studies.planning import machines
     from hocket.studies.planning import plan as plans
 
-    def told(what: str, done: int, of: int) -> None:
-        progress.update(what, done, of)
+    told = of_parts(progress)
 
     def ground(device: str, threads: int) -> machines.Ground:
         return machines.ground_for(
@@ -150,9 +258,3 @@ def make(
         overrides=settings or [],
         told=told,
     )
-
-
-def cache_folder() -> Path:
-    """Where what was measured of this machine is kept: in ``XDG_CACHE_HOME`` or ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "hocket"

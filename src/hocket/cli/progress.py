@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
@@ -97,6 +97,16 @@ class BarsOnTerminal:
     def say(self, text: str) -> None:
         """Print ``text`` above the bars."""
         self._bars.console.print(text, markup=False, soft_wrap=True)
+
+
+def of_parts(progress: Progress) -> Callable[[str, int, int], None]:
+    """Shows work that is told of as ``work: detail``, with how many parts are done of how many."""
+
+    def told(what: str, done: int, of: int) -> None:
+        work, _, detail = what.partition(": ")
+        progress.update(work, done, of, detail)
+
+    return told
 
 
 @contextmanager

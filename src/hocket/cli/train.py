@@ -148,7 +148,7 @@ def _join(
 
 
 def _tell(folder: Path, summary: Mapping[str, Any], output: Output) -> None:
-    from hocket.cli.plan import cache_folder
+    from hocket.cli.kept import cache_folder
     from hocket.reports import picture, tables
     from hocket.reports import run as runs
     from hocket.studies.planning import forecast

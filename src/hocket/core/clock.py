@@ -13,6 +13,9 @@ monotonic: Clock = time.perf_counter
 busy: Clock = time.thread_time
 """Seconds that this thread computed, by the system's account: what others took of the core is not in it."""
 
+spent: Clock = time.process_time
+"""Seconds that this process computed since it began, in all its threads."""
+
 wall: Clock = time.time
 """Seconds since the epoch: for stamps that people read."""
 

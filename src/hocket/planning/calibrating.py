@@ -20,15 +20,19 @@ _MODULE = "hocket.planning.calibrating"
 
 
 def measure(
-    path: Path, device: str, threads: int, told: Callable[[str, int, int], None] = lambda what, done, of: None
+    path: Path,
+    device: str,
+    threads: int,
+    told: Callable[[str, int, int], None] = lambda what, done, of: None,
+    module: str = _MODULE,
 ) -> None:
-    """Measure in a process of its own, and leave the rates in ``path``.
+    """Measure in a process of its own, which runs ``module``, and leave the rates in ``path``.
 
     Raises :class:`RunError` when that process fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
-        [sys.executable, "-m", _MODULE, str(path), device, str(threads)],
+        [sys.executable, "-m", module, str(path), device, str(threads)],
         env=os.environ | environment(threads),
         stdout=subprocess.PIPE,
         text=True,

@@ -23,7 +23,7 @@ from hocket.core import files
 from hocket.core.errors import UsageError
 from hocket.parallel.precision import Precision
 from hocket.planning import trials
-from hocket.planning.demand import KINDS
+from hocket.planning.demand import F64, KINDS
 from hocket.planning.rates import PassRates, Rates
 from hocket.planning.reference import Reference
 from hocket.planning.trials import Timing
@@ -121,17 +121,21 @@ def calibrate(
 
 def fit(timings: Sequence[Timing]) -> tuple[PassRates, float]:
     """Rates by non-negative least squares on relative errors; the median relative error of both passes."""
-    counts = np.array([timing.counts for timing in timings])
-    usual = np.array([_USUAL.get(kind, 1 / USUAL_VALUES) for kind in KINDS])
-    found: dict[str, tuple[float, ...]] = {}
-    said = np.zeros(len(timings))
-    taken = np.zeros(len(timings))
-    for direction, times in (("forward", 1.0), ("backward", 2.0)):
-        measured = np.array([getattr(timing, direction) for timing in timings])
-        rows = np.vstack((counts * usual * times / measured[:, None], _PRIOR * np.eye(len(KINDS))))
-        wanted = np.concatenate((np.ones(len(timings)), np.full(len(KINDS), _PRIOR)))
-        rates = nnls(rows, wanted)[0] * usual * times
-        found[direction] = tuple(rates.tolist())
-        said += counts @ rates
-        taken += measured
-    return PassRates(found["forward"], found["backward"]), float(np.median(np.abs(said / taken - 1)))
+    counts = [timing.counts for timing in timings]
+    taken = [np.array([getattr(each, way) for each in timings]) for way in ("forward", "backward")]
+    rates = [solve(counts, seconds, times) for seconds, times in zip(taken, (1.0, 2.0), strict=True)]
+    said = np.array(counts) @ (rates[0] + rates[1])
+    forward, backward = (tuple(each.tolist()) for each in rates)
+    return PassRates(forward, backward), float(np.median(np.abs(said / (taken[0] + taken[1]) - 1)))
+
+
+def solve(counts: Sequence[F64], seconds: Sequence[float] | F64, times: float = 1.0) -> F64:
+    """Rates of :data:`KINDS` of passes with these ``counts`` that took so many ``seconds``.
+
+    None is below zero; each is drawn a little to ``times`` what is usual of a forward pass.
+    """
+    measured = np.asarray(seconds, np.float64)
+    usual = times * np.array([_USUAL.get(kind, 1 / USUAL_VALUES) for kind in KINDS])
+    rows = np.vstack((np.array(counts) * usual / measured[:, None], _PRIOR * np.eye(len(KINDS))))
+    wanted = np.concatenate((np.ones(len(measured)), np.full(len(KINDS), _PRIOR)))
+    return np.asarray(nnls(rows, wanted)[0] * usual, np.float64)

@@ -49,11 +49,11 @@ def explain(found: Found, job: Job, cluster: Cluster) -> list[str]:
 def _what(chosen: Ranked, job: Job, cluster: Cluster) -> Iterator[str]:
     layout = chosen.candidate.layout
     workers, hosts = layout.world_size, cluster.hosts_of(layout.world_size)
-    on = f"{workers:,} of the {_count(cluster.num_devices, cluster.unit)}"
+    on = f"{workers:,} of the {count(cluster.num_devices, cluster.unit)}"
     if workers == cluster.num_devices:
-        on = f"the {_count(workers, cluster.unit)}"
-    where = f", in {_count(hosts, 'host')}" if cluster.num_hosts > 1 else ""
-    yield f"Run {_count(workers, 'worker')} on {on}{where}:"
+        on = f"the {count(workers, cluster.unit)}"
+    where = f", in {count(hosts, 'host')}" if cluster.num_hosts > 1 else ""
+    yield f"Run {count(workers, 'worker')} on {on}{where}:"
     said = [
         _AXES[axis].format(getattr(layout, axis)) + f" ({axis})" for axis in _AXES if _split(layout, axis)
     ]
@@ -83,11 +83,11 @@ def _how_many(found: Found, cluster: Cluster) -> Iterator[str]:
     if fewer:
         number, least = max(fewer), min(fewer)
         said = (
-            f"With {_count(number, cluster.unit)} the run takes {hours(best[number].run_seconds)}, "
+            f"With {count(number, cluster.unit)} the run takes {hours(best[number].run_seconds)}, "
             f"{best[number].run_seconds / one:.2f} times as long"
         )
         if least < number:
-            said += f"; with {_count(least, cluster.unit)} {best[least].run_seconds / one:.2f} times"
+            said += f"; with {count(least, cluster.unit)} {best[least].run_seconds / one:.2f} times"
         yield f"{said}."
     if more and found.objective == "time":
         fastest = min((best[number] for number in more), key=lambda each: each.run_seconds)
@@ -100,7 +100,7 @@ def _how_many(found: Found, cluster: Cluster) -> Iterator[str]:
         if fastest.run_seconds < one:
             number = fastest.candidate.layout.world_size
             yield (
-                f"It is not the fastest: {_count(number, cluster.unit)} take {hours(fastest.run_seconds)}"
+                f"It is not the fastest: {count(number, cluster.unit)} take {hours(fastest.run_seconds)}"
                 f"{_at_what_price(found, fastest)}."
             )
 
@@ -167,7 +167,7 @@ def _why(found: Found, cluster: Cluster) -> Iterator[str]:
         best = better[0]
         gain = chosen.value(found.objective) / best.value(found.objective)
         if gain > 1 + NEAR:
-            number = _count(best.candidate.layout.world_size, cluster.unit)
+            number = count(best.candidate.layout.world_size, cluster.unit)
             yield (
                 f"On {number}, {best.candidate} would be {gain:.2f} times as good, but it learns something "
                 "else than the recipe says: try its word error rate before, and take it with --any-answer."
@@ -184,7 +184,7 @@ def _memory(found: Found, cluster: Cluster) -> Iterator[str]:
     too_large = [each for each in found.refused if "GB" in each.reason]
     if too_large:
         first = too_large[0]
-        yield f"{_count(len(too_large), 'way')} did not fit: for {first.candidate}, {first.reason}."
+        yield f"{count(len(too_large), 'way')} did not fit: for {first.candidate}, {first.reason}."
 
 
 def _what_would_help(found: Found, job: Job, cluster: Cluster) -> Iterator[str]:
@@ -195,7 +195,7 @@ def _what_would_help(found: Found, job: Job, cluster: Cluster) -> Iterator[str]:
     most = max((each.candidate.layout.num_groups for each in idle), default=0)
     if most > number:
         yield (
-            f"A step has {_count(number, 'micro-batch', 'micro-batches')}, so that no more copies than that "
+            f"A step has {count(number, 'micro-batch', 'micro-batches')}, so that no more copies than that "
             f"have work: batch.micro_batches_per_step={most} with a smaller batch.seconds would let {most} "
             "learn at once, but cuts steps otherwise than the recipe does."
         )
@@ -203,7 +203,7 @@ def _what_would_help(found: Found, job: Job, cluster: Cluster) -> Iterator[str]:
         yield "A faster network would help, or a strategy that sends less (local_sgd, or a compression)."
     if shares["wait"] > 0.05 and number < 4 * groups:
         yield (
-            f"{_count(number, 'micro-batch', 'micro-batches')} cannot be dealt evenly to {groups} copies; a "
+            f"{count(number, 'micro-batch', 'micro-batches')} cannot be dealt evenly to {groups} copies; a "
             "multiple of four times as many in a step would be fairer (batch.micro_batches_per_step; it "
             "changes what a step learns from)."
         )
@@ -219,7 +219,8 @@ def _split(layout: Layout, axis: str) -> bool:
     return int(getattr(layout, axis)) > 1
 
 
-def _count(number: int, what: str, many: str | None = None) -> str:
+def count(number: int, what: str, many: str | None = None) -> str:
+    """``1 core``, ``2 cores``."""
     return f"{number:,} {what if number == 1 else many or what + 's'}"
 
 

@@ -22,7 +22,7 @@ Objective = Literal["time", "cost", "energy"]
 JobOf = Callable[[int], Job]
 """The job when a step is cut into so many micro-batches."""
 
-_ROOM = 0.9
+ROOM = 0.9
 """Part of a device's memory that a plan may fill: allocators and fragments take the rest."""
 NEAR = 0.03
 """Candidates this near to each other are not told apart by a prediction: the simplest of them is taken."""
@@ -187,7 +187,7 @@ def consider(
     if layout.world_size > cluster.num_devices:
         raise UsageError(f"{layout.world_size} workers, and {cluster.name} has {cluster.num_devices} devices")
     memory = rank_memory(job, candidate)
-    there = _ROOM * _memory_of_worker(cluster, layout.world_size)
+    there = ROOM * _memory_of_worker(cluster, layout.world_size)
     if memory.total + cluster.base_bytes > there:
         raise UsageError(
             f"a rank needs {(memory.total + cluster.base_bytes) / 1e9:.1f} GB, and a worker here can have "

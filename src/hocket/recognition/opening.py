@@ -82,7 +82,7 @@ def check_split(found: Found, sp: int) -> None:
     """Raises :class:`UsageError` for a model whose frames ``sp`` processes cannot share."""
     if sp < 1:
         raise UsageError(f"layout: sp={sp}: degrees start at 1")
-    if sp > 1 and (found.kind == "onnx" or (found.kind == "hf" and not _is_parakeet(found))):
+    if sp > 1 and (found.kind == "onnx" or (found.kind == "hf" and not is_parakeet(found))):
         raise UsageError(
             f"layout: sp={sp}: {found.folder} is not computed by hocket's own model, and cannot be split",
             "Give the run that it was exported from, or leave out --layout.",
@@ -109,7 +109,7 @@ def load(
             vocabulary = Vocabulary.of(Tokens.load(found.folder))
         else:
             vocabulary = published.vocabulary(found.folder)
-            if _is_parakeet(found):
+            if is_parakeet(found):
                 encoder = TorchEncoder(hf.load(found.folder), chosen, precision)
             else:
                 encoder = published.WaveformEncoder(found.folder, chosen, precision)
@@ -124,12 +124,13 @@ def load(
 def cost(found: Found) -> CostModel:
     """What a micro-batch costs, to be dealt by. Raises :class:`CheckpointError` for another kind of model."""
     if found.kind == "hf":
-        if _is_parakeet(found):
+        if is_parakeet(found):
             return workload.cost(hf.read_config(found.folder))
         # Unknown in detail; a transformer of the usual shape: 20 ms frames, as many as base models do.
         return workload.cost(ModelConfig.model_validate({"preset": "large", "vocab_size": 32}))
     return workload.cost(store.load_config(found.folder))
 
 
-def _is_parakeet(found: Found) -> bool:
+def is_parakeet(found: Found) -> bool:
+    """True for a published folder whose model is of hocket's own kind."""
     return bool(published.read_json(found.folder / hf.CONFIG).get("model_type") == hf.MODEL_TYPE)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hocket.reports import noise
-from hocket.reports.axes import duration, number, percent
+from hocket.reports.axes import brief, duration, number, percent
 from hocket.reports.picture import PAGE
 from hocket.reports.run import RunInfo
 
@@ -311,9 +311,7 @@ def _forecast(info: RunInfo) -> str | None:
     if info.forecast is None:
         return None
     said, measured = info.forecast.said, info.forecast.measured
-    return (
-        f"{duration(said)} said, {duration(measured)} measured: off by {100 * (said / measured - 1):+.0f} %"
-    )
+    return f"{brief(said)} said, {brief(measured)} measured: off by {100 * (said / measured - 1):+.0f} %"
 
 
 def _with(value: Any, say: Any, unit: str = "") -> str | None:

@@ -7,15 +7,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import hocket.reports
 from hocket.planning.explain import size
 from hocket.reports.axes import brief, duration, number, percent
 from hocket.reports.plan import pictures
+from hocket.reports.plan.html import document, table
 from hocket.reports.plan.running import better, by_workers, command, ranges
 
-_HERE = Path(__file__).parent
-_REPORTS = Path(hocket.reports.__file__).parent
-_STYLES = (_REPORTS / "page.css", _REPORTS / "scale" / "scale.css", _HERE / "plan.css")
 _LISTED = 30
 _DRAWN, _HOSTS = 6, 8
 _MARK = "\N{RIGHTWARDS ARROW}"
@@ -23,29 +20,12 @@ _MARK = "\N{RIGHTWARDS ARROW}"
 
 def page(answer: Mapping[str, Any]) -> str:
     """The page's HTML, from what ``hocket plan --json`` says."""
-    style = "".join(path.read_text() for path in _STYLES)
-    name = escape(f"{Path(answer['recipe']).stem} on {answer['hardware']}")
-    words = "".join(f"<p class='told'>{escape(paragraph)}</p>" for paragraph in answer["explanation"])
-    notes = "".join(f"<li>{escape(note)}</li>" for note in answer["notes"])
-    tiles = "".join(
-        f"<div><b>{_breaking(value)}</b><span>{escape(said)}</span></div>" for said, value in _tiles(answer)
-    )
-    run = escape(command(answer, None))
+    name = f"{Path(answer['recipe']).stem} on {answer['hardware']}"
+    run = command(answer, None)
     if not answer["chosen"]["same_answer"]:
         run = "hocket plan ... --write FILE, and hocket train FILE"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>Plan: {name}</title><style>{style}</style></head><body>\n<h1>Plan: {name}</h1>\n"
-        f'<div class="tiles">{tiles}</div>\n{words}\n<p class="told">To run it: <code>{run}</code></p>\n'
-        f"{_by_workers(answer)}\n{_figures(answer)}\n{_tables(answer)}\n"
-        f"<h2>What this stands on</h2><ul>{notes}</ul></body></html>\n"
-    )
-
-
-def _breaking(text: str) -> str:
-    """A layout may be cut after a comma and a line: ``pp=2,dp_shard=2``."""
-    return escape(text).replace(",", ",<wbr>").replace("_", "_<wbr>")
+    body = f"{_by_workers(answer)}\n{_figures(answer)}\n{_tables(answer)}"
+    return document(name, _tiles(answer), answer["explanation"], [run], body, answer["notes"])
 
 
 def _tiles(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -102,8 +82,8 @@ def _figures(answer: Mapping[str, Any]) -> str:
 def _by_workers(answer: Mapping[str, Any]) -> str:
     """The best for each number of devices: what to buy."""
     units = f"{answer['unit']}s"
-    table = _table(*by_workers(answer, _MARK))
-    return f"<h2>How many {units}</h2><p>{_MARK} is what this plan recommends.</p>{table}"
+    drawn = table(*by_workers(answer, _MARK))
+    return f"<h2>How many {units}</h2><p>{_MARK} is what this plan recommends.</p>{drawn}"
 
 
 def _network(answer: Mapping[str, Any]) -> str:
@@ -144,7 +124,7 @@ def _tables(answer: Mapping[str, Any]) -> str:
     own = [each for each in answer["candidates"] if each["same_answer"]]
     others = better(answer)
     listed = "".join(
-        f"<h2>{title}</h2>{_table(head, _rows(answer, each[:_LISTED]))}"
+        f"<h2>{title}</h2>{table(head, _rows(answer, each[:_LISTED]))}"
         for title, each in (("Ways to run the recipe", own), ("Better, but learning something else", others))
         if each
     )
@@ -153,7 +133,7 @@ def _tables(answer: Mapping[str, Any]) -> str:
         refused[each["reason"]] = refused.get(each["reason"], 0) + 1
     why = sorted(refused.items(), key=lambda each: -each[1])
     return listed + (
-        "<h2>What cannot be</h2>" + _table(("ways", "why"), [(f"{count:,}", reason) for reason, count in why])
+        "<h2>What cannot be</h2>" + table(("ways", "why"), [(f"{count:,}", reason) for reason, count in why])
         if why
         else ""
     )
@@ -175,9 +155,3 @@ def _rows(answer: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) ->
         )
         for each in candidates
     ]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><tr>{top}</tr>{body}</table></div>'

@@ -26,11 +26,13 @@ from hocket.planning.scaling import MOST
 from hocket.studies.planning import ledger
 
 Told = Callable[[str, int, int], None]
+"""Hears what is being done (``work: detail``), how many parts of it are done, and how many there are."""
 
 MACHINE = "machine.json"
 """This machine's profile, in the folder of what was measured."""
 
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+_PEAKS = (*_PRECISIONS, "int8")
 _CATALOGUED = re.compile(r"(?P<name>.+):(?P<nodes>\d+)x(?P<devices>\d+)")
 _WORKER_BYTES = {"cpu": 0.45e9, "cuda": 1.5e9}
 """What a worker takes beside tensors: Python, torch, kernels; on a GPU its context and workspaces."""
@@ -82,7 +84,7 @@ def ground_for(
     again: bool = False,
     told: Told = lambda what, done, of: None,
 ) -> Ground:
-    """What ``--hardware`` and ``--network`` mean.
+    """What ``--hardware`` and ``--network`` mean, for training.
 
     ``hardware`` is None for this machine, a file of ``hocket probe``, or ``NAME:NODESxDEVICES`` with a name
     from the catalogue. ``cache`` is a folder that keeps what was measured of this machine; ``again`` measures
@@ -93,10 +95,10 @@ def ground_for(
     path = Path(hardware)
     if path.suffix == ".json" or path.is_file():
         found = profile.read(path)
-        if _is_here(found):
+        if is_here(found):
             return _here(found, network, cache, device, threads, again, told)
-        return _elsewhere(found, network)
-    return _catalogued(hardware, network)
+        return elsewhere(found, network)
+    return catalogued(hardware, network)
 
 
 def _here(
@@ -109,25 +111,19 @@ def _here(
     told: Told,
 ) -> Ground:
     kind = choose_device(device).type
-    stored = cache / MACHINE
-    if known is None and stored.exists() and not again:
-        known = profile.read(stored)
-    if known is None or not _is_here(known):
-        cache.mkdir(parents=True, exist_ok=True)
-        settings = ProbeSettings(workers=default_workers(), folder=cache, seconds=_PROBE_SECONDS)
-        known = probe(settings, lambda what, done, of, note: told(what, done, of or done + 1))
-        known.write(stored)
+    known = known_here(known, cache, again, told)
     file = rates_file(cache, kind, threads)
     if again or not file.exists():
-        calibrating.measure(file, kind, threads, told)
+        calibrating.measure(file, kind, threads, of_rates(told))
     measured = calibration.read(file)
     if measured.machine.get("cpu") != known.host.cpu or measured.machine.get("torch") != known.host.torch:
-        calibrating.measure(file, kind, threads, told)
+        calibrating.measure(file, kind, threads, of_rates(told))
         measured = calibration.read(file)
     notes = [
         f"rates of this machine: {file}, measured by running small models; over those runs they are "
         f"right to {100 * measured.rates.spread:.0f} % in the median",
         *known.notes,
+        *again_if_noisy(known),
     ]
     if network is None:
         notes.append("the curve over more hosts than this one takes 100 Gbit/s and 20 us between them")
@@ -135,12 +131,35 @@ def _here(
     return of_profile(known, rates, kind, threads, network, [*notes, *corrections])
 
 
+def known_here(known: MachineProfile | None, cache: Path, again: bool, told: Told) -> MachineProfile:
+    """This machine's profile: the one at hand, the one that ``cache`` keeps, or a new one."""
+    stored = cache / MACHINE
+    if known is None and stored.exists() and not again:
+        known = profile.read(stored)
+    if known is None or not is_here(known):
+        cache.mkdir(parents=True, exist_ok=True)
+        settings = ProbeSettings(workers=default_workers(), folder=cache, seconds=_PROBE_SECONDS)
+        known = probe(settings, lambda what, done, of, note: told(f"{what}: {note}", done, of or done + 1))
+        known.write(stored)
+    return known
+
+
+def again_if_noisy(known: MachineProfile) -> list[str]:
+    """What to do about rates that were measured beside other work."""
+    return ["--calibrate measures again: do so when nothing else runs"] if known.noise.noisy else []
+
+
+def of_rates(told: Told) -> Told:
+    """Tells ``told`` what a measurement of rates is at."""
+    return lambda what, done, of: told(f"rates of this machine: {what}", done, of)
+
+
 def rates_file(cache: Path, device: str, threads: int) -> Path:
     """Where the rates of this machine's devices are kept."""
     return cache / f"rates-{device}-{threads}.json"
 
 
-def _elsewhere(known: MachineProfile, network: str | None) -> Ground:
+def elsewhere(known: MachineProfile, network: str | None = None) -> Ground:
     """From a profile alone: what its products and its memory reach, and efficiencies."""
     own = known.device
     kind = "cpu" if own.kind == "cpu" else "cuda"
@@ -197,7 +216,7 @@ def of_profile(
         watts=own.power_watts,
         price_per_hour=None if own.price is None else _an_hour(own.price.usd, own.price.per) / parts,
         peaks={
-            **{dtype: rate.alone.median for dtype in _PRECISIONS if (rate := own.rate(dtype)) is not None},
+            **{dtype: rate.alone.median for dtype in _PEAKS if (rate := own.rate(dtype)) is not None},
             "memory": (own.memory_bandwidth or memory.bandwidth_one).median,
         },
     )
@@ -213,7 +232,8 @@ class _Halved:
         return self.table.seconds(num_bytes) / 2
 
 
-def _catalogued(text: str, network: str | None) -> Ground:
+def catalogued(text: str, network: str | None = None, job: str = "training") -> Ground:
+    """``NAME:NODESxDEVICES`` of the catalogue, for a ``job`` that is named where a card cannot do it."""
     found = _CATALOGUED.fullmatch(text.strip())
     if found is None:
         raise UsageError(
@@ -230,8 +250,8 @@ def _catalogued(text: str, network: str | None) -> Ground:
         )
     if card.kind not in ("cpu", "gpu"):
         raise UsageError(
-            f"--hardware {card.name}: training runs on CPUs and GPUs, and this is of kind {card.kind}",
-            f"What it can do is recognise: {card.path.how}",
+            f"--hardware {card.name}: {job} runs on CPUs and GPUs, and this is of kind {card.kind}",
+            f"How an exported model gets there: {card.path.how}",
         )
     if card.memory_bandwidth is None:
         raise UsageError(f"--hardware {card.name}: its memory's bandwidth is not published")
@@ -293,7 +313,10 @@ def _catalogued(text: str, network: str | None) -> Ground:
         host_bytes_per_second=inside.bandwidth if kind == "cpu" else None,
         watts=None if card.power_watts is None else card.power_watts.value / parts * _HOST_WATTS_SHARE,
         price_per_hour=None if price is None else _an_hour(price.usd, price.per) / parts,
-        peaks={**{str(name): rate for name, rate in flops.items()}, "memory": card.memory_bandwidth.value},
+        peaks={
+            **{dtype: rate / parts for dtype in _PEAKS if (rate := card.rate(dtype)) is not None},
+            "memory": card.memory_bandwidth.value / parts,
+        },
     )
     return Ground(cluster, tuple(notes), topology, asked)
 
@@ -313,6 +336,7 @@ def _an_hour(usd: float, per: str) -> float:
     return usd if per == "hour" else usd / (_YEARS * 365 * 24)
 
 
-def _is_here(known: MachineProfile) -> bool:
+def is_here(known: MachineProfile) -> bool:
+    """True for the profile of this machine, as it is now."""
     own = host.describe()
     return (known.host.cpu, known.host.cores, known.host.torch) == (own.cpu, own.cores, own.torch)

@@ -1,0 +1,1 @@
+"""Planning a recognition: workers, backend, precision, micro-batches, hardware, and what they cost."""
