@@ -86,7 +86,7 @@ def recognize(
     outputs.check(outs, len(items))
     outputs.make_folders(outs)
     earlier = {} if fresh else _settings(journal_path(outs[0]))
-    longest = max_seconds or _longest(source)
+    longest = max_seconds or longest_seconds(source)
     wanted = search or SearchSettings()
     timed = wanted.words or outputs.need_times(outs) or earlier.get("words") is True
     searched = replace(wanted, words=timed)
@@ -177,7 +177,7 @@ def find_model(path: Path) -> Path:
     return found.folder
 
 
-def _longest(model: Found) -> float:
+def longest_seconds(model: Found) -> float:
     """Seconds of the longest audio that the model was trained on, where its folder tells."""
     told = (
         None
