@@ -1,8 +1,9 @@
 """Memory of a recognition job's processes over 100,000 utterances, beside that over 20,000: the same.
 
 A table names real files (or sounds made for it) again and again. Resident sizes are sampled while a job
-runs, and shown at each tenth of its time. Jobs go from the longest utterance to the shortest, which moves
-the size a little as they go; what must not move it is how many there are.
+runs, and shown at each tenth of its time. A job goes from the longest utterance to the shortest, and each
+shape of a micro-batch that is new leaves something in the libraries' caches and the allocator's lists: the
+last job therefore has as many utterances of one length, so that all it could add is what an utterance leaves.
 
     python benchmarks/long/recognition_memory.py [--utterances 20000 100000] [--model RUN] [--audio FILE...]
 """
@@ -34,6 +35,10 @@ class Job:
         size = self.sizes_N2[min(tenth * len(self.sizes_N2) // 10, len(self.sizes_N2) - 1)][who]
         return f"{size / 2**20:.0f}"
 
+    def first(self, who: int) -> int:
+        """Bytes, at most, in the first tenth of the time."""
+        return max(size[who] for size in self.sizes_N2[: max(1, len(self.sizes_N2) // 10)])
+
     def largest(self, who: int) -> int:
         """Bytes."""
         return max(size[who] for size in self.sizes_N2)
@@ -41,12 +46,12 @@ class Job:
 
 def run(folder: Path, model: Path, audio: list[str], utterances: int, workers: int) -> Job:
     """Recognise so many utterances."""
-    table = folder / f"{utterances}.jsonl"
+    table = folder / f"{utterances}-of-{len(audio)}.jsonl"
     with table.open("w") as file:
         for number, path in zip(range(utterances), itertools.cycle(audio), strict=False):
             file.write(json.dumps({"id": f"u{number}", "audio": str(Path(path).absolute())}) + "\n")
     process = start(
-        *("recognize", model, table, "--out", folder / f"{utterances}.hyps.jsonl", "--workers", workers)
+        *("recognize", model, table, "--out", table.with_suffix(".hyps.jsonl"), "--workers", workers)
     )
     watch = MemoryWatch(process)
     told = answer(process)
@@ -68,7 +73,10 @@ def main() -> None:
         model = options.model or babbling_model(folder / "model", num_layers=2)
         audio = options.audio or sorted(map(str, sounds(folder / "sounds", 500, 0.3, 1.5).iterdir()))
         jobs = [run(folder, model, audio, number, options.workers) for number in options.utterances]
+        alike = audio[len(audio) // 2 :][:1]
+        jobs.append(run(folder, model, alike, options.utterances[-1], options.workers))
     heads = [f"{each.told['num_utterances']:,}" for each in jobs]
+    heads[-1] += " of one length"
     rows = [
         f"| share of the time | {' | '.join(f'coordinator, {h}' for h in heads)} "
         f"| {' | '.join(f'largest worker, {h}' for h in heads)} |",
@@ -78,16 +86,21 @@ def main() -> None:
         sizes = [each.at(tenth, who) for who in (0, 1) for each in jobs]
         rows.append(f"| {tenth * 10} % | {' | '.join(sizes)} |")
     lines = [
-        f"{each.told['num_utterances']:,} utterances: {each.told['audio_seconds'] / 3600:.1f} h of audio, "
-        f"{each.told['workers']} workers, {each.told['wall_seconds']:.0f} s."
-        for each in jobs
+        f"{head}: {each.told['audio_seconds'] / 3600:.1f} h of audio, {each.told['workers']} workers, "
+        f"{each.told['wall_seconds']:.0f} s."
+        for head, each in zip(heads, jobs, strict=True)
     ]
-    if len(jobs) > 1:
-        grown = [100 * (jobs[-1].largest(who) / jobs[0].largest(who) - 1) for who in (0, 1)]
+    if len(options.utterances) > 1:
+        grown = [100 * (jobs[-2].largest(who) / jobs[0].largest(who) - 1) for who in (0, 1)]
         lines.append(
-            f"Largest size in the last job against the first: coordinator {grown[0]:+.1f} %, "
-            f"worker {grown[1]:+.1f} %. Sizes are in MiB."
+            f"Largest size over {heads[-2]} utterances against {heads[0]}: coordinator {grown[0]:+.1f} %, "
+            f"worker {grown[1]:+.1f} %."
         )
+    within = [100 * (jobs[-1].largest(who) / jobs[-1].first(who) - 1) for who in (0, 1)]
+    lines.append(
+        f"Of one length, largest against the first tenth: coordinator {within[0]:+.1f} %, worker "
+        f"{within[1]:+.1f} %. Sizes are resident, in MiB."
+    )
     page("Memory over a long job", " ".join(lines), rows, options.out)
 
 

@@ -2,15 +2,16 @@
 
     python benchmarks/of_a_run/search.py RUN CORPUS [--beam 8] [--out benchmarks/results/NAME.md]
 
-CORPUS is a prepared corpus with the splits train, dev and test. Weights are chosen on dev, figures are of
-test. Time is the processor's, of one thread: greedy is features, encoder and greedy search together.
+CORPUS is a prepared corpus with the splits train, dev and test. Weights are chosen on dev as
+``hocket lm tune`` does, with a language model of the texts of train; test is searched with one of the texts
+of train and dev, which is all there was to train on. Time is the processor's, of one thread: greedy is
+features, encoder and greedy search together.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import itertools
 import json
 import statistics
 import tempfile
@@ -31,9 +32,7 @@ from hocket.decoding.fusion import Weights
 from hocket.decoding.greedy import greedy_paths
 from hocket.decoding.paths import TokenPath, words
 from hocket.hardware.device import describe, fix_arithmetic
-from hocket.recognition import opening
-
-SCALES, WORD_SCORES = (0.2, 0.3, 0.5, 0.8), (0.0, 1.0, 2.0)
+from hocket.recognition import opening, weights
 
 
 class Split:
@@ -81,17 +80,16 @@ def main() -> None:
     options = parser.parse_args()
     fix_arithmetic(1)
     model = opening.find(options.run)
-    train = CorpusIndex.open(options.corpus, "train")
-    dev, test = (Split(options.corpus, split, model) for split in ("dev", "test"))
     with tempfile.TemporaryDirectory() as folder:
         lm = Path(folder) / "lm.arpa"
-        ngram.train((train.utterance(row).text for row in range(len(train))), 3).write(lm)
-        tried = {}
-        for scale, added in itertools.product(SCALES, WORD_SCORES):
-            settings = BeamSettings(beam=options.beam, lm=lm, weights=Weights(scale, added))
-            tried[settings] = dev.wer([dev.vocabulary.text(found) for found in dev.beam(settings)[0]])
-        best = min(tried, key=lambda settings: tried[settings])
-        found, seconds = test.beam(best)
+        ngram.train(texts(options.corpus, "train"), 3).write(lm)
+        tuned = weights.tune(
+            options.run, [f"{options.corpus}:dev"], BeamSettings(options.beam, lm=lm), device="cpu"
+        )
+        ngram.train(texts(options.corpus, "train") + texts(options.corpus, "dev"), 3).write(lm)
+        chosen = Weights(tuned.lm_scale, tuned.word_score)
+        test = Split(options.corpus, "test", model)
+        found, seconds = test.beam(BeamSettings(options.beam, lm=lm, weights=chosen))
     greedy = [test.vocabulary.text(path.tokens) for path in test.greedy]
     apart: dict[str, list[float]] = {"greedy": [], "beam": []}
     for row, ref in enumerate(test.refs):
@@ -106,7 +104,9 @@ def main() -> None:
         "| --- | --- |",
         f"| greedy WER | {100 * test.wer(greedy):.2f} % |",
         f"| WER with the LM | {100 * test.wer([test.vocabulary.text(t) for t in found]):.2f} % |",
-        f"| weights chosen on dev | LM {best.weights.lm_scale}, word {best.weights.word_score} |",
+        f"| weights chosen on dev, of {len(tuned.tried)} pairs | LM {tuned.lm_scale:g}, "
+        f"word {tuned.word_score:g}{', at the limit: ' * bool(tuned.at_limit)}{', '.join(tuned.at_limit)} |",
+        f"| dev: greedy WER, with the LM | {100 * tuned.greedy_wer:.2f} %, {100 * tuned.wer:.2f} % |",
         f"| greedy job, one thread | {test.greedy_seconds:.2f} s |",
         f"| beam search on top | {seconds:.2f} s: {1 + seconds / test.greedy_seconds:.2f} times greedy |",
         *(
@@ -120,6 +120,12 @@ def main() -> None:
         command = f"`python benchmarks/of_a_run/search.py RUN CORPUS --beam {options.beam}`"
         head = f"# Beam search\n\n{command}, {datetime.date.today()}; {json.dumps(describe())}\n"
         options.out.write_text("\n".join([head, *rows, ""]))
+
+
+def texts(corpus: Path, split: str) -> list[str]:
+    """Of a prepared corpus."""
+    index = CorpusIndex.open(corpus, split)
+    return [index.utterance(row).text for row in range(len(index))]
 
 
 def distances(said: tuple[Word, ...], got: tuple[Word, ...]) -> list[float]:

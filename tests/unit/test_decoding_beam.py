@@ -118,6 +118,19 @@ def test_a_language_model_chooses_between_words(tmp_path: Path) -> None:
         assert BeamSearch(settings, VOCABULARY).search(scores_TV)[0].text == text
 
 
+def test_other_weights_need_no_new_search(tmp_path: Path) -> None:
+    """Over what is tried in the frames, once and for all: as a search made with them answers."""
+    pytest.importorskip("flashlight.lib.text.decoder")
+    ngram.train(["a bb", "ab ba b"], 2).write(tmp_path / "lm.arpa")
+    first = BeamSearch(BeamSettings(lm=tmp_path / "lm.arpa", hotwords=("ba",)), VOCABULARY)
+    scores_TV = log_probs(30, 4)
+    for weights in (Weights(0.0, 0.0), Weights(2.0, 3.0, -1.0, 4.0)):
+        settings = BeamSettings(lm=tmp_path / "lm.arpa", hotwords=("ba",), weights=weights)
+        wanted = BeamSearch(settings, VOCABULARY).search(scores_TV, 5)
+        assert first.reweighed(weights).search_tried(first.tried(scores_TV), 5) == wanted
+        assert first.search(scores_TV, 5) != wanted
+
+
 def test_the_forced_alignment_is_the_best_of_all_paths() -> None:
     scores_TV = log_probs(6, 3)
     for tokens in ([1, 1], [1, 2], [2], [1, 0, 2], []):

@@ -51,8 +51,8 @@ def settings(
         raise UsageError("--lm, --hotwords and --nbest need a beam", "Add --beam 8.")
     if calibration is not None and not words:
         raise UsageError("--calibration is for confidences", "Add --words.")
-    if lm is not None and not lm.is_file():
-        raise UsageError(f"--lm: {lm}: no such file", "hocket lm build TEXT --out FILE writes one.")
+    if lm is not None:
+        check_lm(lm)
     weights = Weights(lm_scale=lm_scale, word_score=word_score, hotword_score=hotword_score)
     widely = BeamSettings(
         beam=beam,
@@ -67,3 +67,11 @@ def settings(
         num_best=num_best,
         calibration=Calibration() if calibration is None else read_calibration(calibration),
     )
+
+
+def check_lm(lm: Path) -> None:
+    """Raises :class:`UsageError` where the file is not there."""
+    from hocket.core.errors import UsageError
+
+    if not lm.is_file():
+        raise UsageError(f"--lm: {lm}: no such file", "hocket lm build TEXT --out FILE writes one.")

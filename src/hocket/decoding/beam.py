@@ -10,8 +10,9 @@ Shape suffixes: T encoder frames, V tokens with blank.
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import nlargest
 from operator import itemgetter
 from pathlib import Path
@@ -22,6 +23,9 @@ import numpy.typing as npt
 from hocket.decoding.fusion import Fusion, FusionState, Weights
 from hocket.decoding.paths import F32
 from hocket.decoding.vocabulary import Vocabulary
+
+Tried = list[list[tuple[int, float]]]
+"""Of each frame the tokens that are tried there, with their probabilities."""
 
 _LEAST = 1e-300
 """Keeps the logarithm of a sum that has underflown finite."""
@@ -77,11 +81,22 @@ class BeamSearch:
         self._settings, self._vocabulary = settings, vocabulary
         self._fusion = Fusion(settings.lm, settings.hotwords, settings.weights)
 
+    def reweighed(self, weights: Weights) -> BeamSearch:
+        """The same search with other weights. The language model is shared, not loaded again."""
+        other = copy.copy(self)
+        other._settings = replace(self._settings, weights=weights)
+        other._fusion = self._fusion.reweighed(weights)
+        return other
+
     def search(self, log_probs_TV: F32, num_best: int = 1) -> list[Found]:
         """At most ``num_best`` texts, the best first, no text twice; an empty text for no frames."""
+        return self.search_tried(self.tried(log_probs_TV), num_best)
+
+    def search_tried(self, frames: Tried, num_best: int = 1) -> list[Found]:
+        """:meth:`search` over what :meth:`tried` found."""
         root = _Prefix(-1, None, self._fusion.start)
         beam, scale = {root: (1.0, 0.0)}, 0.0
-        for tried in self._tried(log_probs_TV):
+        for tried in frames:
             reached = self._advance(beam, tried)
             ranked = nlargest(
                 self._settings.beam,
@@ -144,8 +159,8 @@ class BeamSearch:
                 found[text] = Found(tokens, text, round(score, 4))
         return list(found.values())[:num_best]
 
-    def _tried(self, log_probs_TV: F32) -> list[list[tuple[int, float]]]:
-        """Tokens and their probabilities, for each frame that is searched."""
+    def tried(self, log_probs_TV: F32) -> Tried:
+        """Tokens and their probabilities, for each frame that is searched: a small part of all."""
         kept_TV = log_probs_TV[self.searched_frames(log_probs_TV)]
         if not len(kept_TV):
             return []
@@ -153,7 +168,7 @@ class BeamSearch:
         likely_TV[np.arange(len(kept_TV)), kept_TV.argmax(axis=1)] = True
         frames, tokens = likely_TV.nonzero()
         probs = np.exp(kept_TV[frames, tokens].astype(np.float64)).tolist()
-        tried: list[list[tuple[int, float]]] = [[] for _ in range(len(kept_TV))]
+        tried: Tried = [[] for _ in range(len(kept_TV))]
         for frame, token, prob in zip(frames.tolist(), tokens.tolist(), probs, strict=True):
             tried[frame].append((token, prob))
         return tried

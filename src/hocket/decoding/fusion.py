@@ -9,6 +9,7 @@ Interspeech 2019.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -147,9 +148,19 @@ class Fusion:
     """Scores of prefixes, extended piece of text by piece of text; spaces part words."""
 
     def __init__(self, lm: Path | None, hotwords: Sequence[str], weights: Weights) -> None:
-        self._weights = weights
+        self._phrases = hotwords
         self._model = None if lm is None else WordModel(lm)
-        self._hotwords = Hotwords(hotwords, weights.hotword_score) if hotwords else None
+        self._weigh(weights)
+
+    def reweighed(self, weights: Weights) -> Fusion:
+        """The same with other weights; the language model is shared."""
+        other = copy.copy(self)
+        other._weigh(weights)
+        return other
+
+    def _weigh(self, weights: Weights) -> None:
+        self._weights = weights
+        self._hotwords = Hotwords(self._phrases, weights.hotword_score) if self._phrases else None
         before = None if self._model is None else self._model.start
         self.start = FusionState("", before, None if self._hotwords is None else self._hotwords.start, 0.0)
 

@@ -39,7 +39,8 @@ def environment(
 ) -> dict[str, str]:
     """Variables to add to those ``given`` for a worker that computes with ``threads`` threads.
 
-    A ``sparing`` one keeps as many kernels as oneDNN does by itself: more take time's worth of memory.
+    A ``sparing`` one keeps as many kernels as oneDNN does by itself: for where memory is short, or where
+    shapes do not come again.
     What the user has set stays: ``LD_PRELOAD``, even if it is empty, and the size of oneDNN's cache.
     """
     number = str(threads)

@@ -123,6 +123,10 @@ class WorkerProcess:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Ours, with the module path and what a worker's libraries are told."""
+    """Ours, with the module path and what a worker's libraries are told.
+
+    A job goes from the longest utterances to the shortest: shapes that are past do not come again, and
+    kernels for them would only fill the memory.
+    """
     path = os.pathsep.join(folder for folder in sys.path if folder)
-    return {**os.environ, "PYTHONPATH": path, **libraries.environment(threads)}
+    return {**os.environ, "PYTHONPATH": path, **libraries.environment(threads, sparing=True)}

@@ -1,4 +1,4 @@
-"""Tables of language models and of two recognisers side by side."""
+"""Tables of language models, of their weights, and of two recognisers side by side."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hocket.reports.tables import Row, facts
 if TYPE_CHECKING:
     from hocket.recognition.compare import CompareReport
     from hocket.recognition.language_model import LanguageModel
+    from hocket.recognition.weights import Tuning
 
 
 def table(report: CompareReport, show: int) -> RenderableType:
@@ -58,6 +59,36 @@ def language_model(report: LanguageModel) -> RenderableType:
         ("recognise with", f"hocket recognize RUN AUDIO --out hyps.jsonl --beam 8 --lm {report.out}"),
     ]
     return facts(rows)
+
+
+def tuning(report: Tuning, run: str) -> RenderableType:
+    """The weights chosen, and the error rates on the way there."""
+    options = f"--lm {report.lm} --lm-scale {report.lm_scale:g} --word-score {report.word_score:g}"
+    limits = " and ".join(report.at_limit)
+    rows: list[Row] = [
+        ("tuned on", f"{report.num_utterances:,} utterances, {report.num_words:,} words"),
+        ("could not be heard", f"{report.num_failed:,} utterances" if report.num_failed else None),
+        ("WER, greedy", percent(report.greedy_wer)),
+        ("WER with these weights", f"{percent(report.wer)}, on the speech that they were chosen on"),
+        ("tried further than planned", ", ".join(report.widened) or None),
+        (
+            "warning",
+            f"the best {limits} lies at the end of what is tried: does the language model fit the speech?"
+            if limits
+            else None,
+        ),
+        ("recognise with", f"hocket recognize {run} AUDIO --out hyps.jsonl --beam {report.beam} {options}"),
+    ]
+    scores = sorted({point.word_score for point in report.tried})
+    found = {(point.lm_scale, point.word_score): point.wer for point in report.tried}
+    side = Table(title="WER by LM scale and word score", title_justify="left", title_style="bold")
+    side.add_column("LM scale", justify="right")
+    for score in scores:
+        side.add_column(f"{score:g}", justify="right")
+    for scale in sorted({point.lm_scale for point in report.tried}):
+        wers = [found.get((scale, score)) for score in scores]
+        side.add_row(f"{scale:g}", *("" if wer is None else percent(wer) for wer in wers))
+    return Group(facts(rows), side)
 
 
 def _count(errors: int | None) -> str:
