@@ -104,8 +104,9 @@ class Found:
         if any(ended is None for ended in self.ended):
             return False
         if len(self.later) >= MORE_STEPS and self.status[0] == 0:
-            in_time = float(self.later[0]["time"]) - self.down <= MOST_SECONDS
-            return in_time and (self.together is not None or bool(self.lost))
+            times = [float(step["time"]) for step in self.steps]
+            waits = [late - early for early, late in itertools.pairwise(times) if late > self.down]
+            return max(waits) <= MOST_SECONDS and (self.together is not None or bool(self.lost))
         last = max(ended for ended in self.ended if ended is not None)
         return last - self.down <= MOST_SECONDS and all(self.said)
 
