@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -74,15 +75,17 @@ class Traffic(AbstractContextManager["Traffic"]):
         """All that came."""
         return (self._samples[-1][1] - self._samples[0][1]) / 1e6 if self._samples else 0.0
 
-    def busy_mbit(self) -> float:
-        """Mbit/s from the first second with traffic to the last; acknowledgements alone do not count."""
-        pairs = itertools.pairwise(self._samples)
+    def mbit(self, seconds: float) -> float:
+        """Mbit/s from the first traffic on, for so many seconds; acknowledgements alone do not count."""
+        pairs = list(itertools.pairwise(self._samples))
         rates = [(then - now, after - before) for (now, before), (then, after) in pairs]
-        busy = [place for place, (seconds, num) in enumerate(rates) if num / seconds > 1e4]
+        busy = [place for place, (took, num) in enumerate(rates) if num / took > 1e4]
         if not busy:
             return 0.0
-        part = rates[busy[0] + 1 : busy[-1]] or [rates[busy[0]]]
-        return sum(num for _, num in part) * 8e-6 / sum(seconds for seconds, _ in part)
+        begin, last = pairs[busy[0]][1], pairs[busy[-1]][0]  # without the first and last half seconds
+        until = min(begin[0] + seconds, last[0])
+        end = max((sample for sample in self._samples if begin[0] < sample[0] <= until), default=last)
+        return (end[1] - begin[1]) * 8e-6 / (end[0] - begin[0]) if end[0] > begin[0] else 0.0
 
     def _watch(self) -> None:
         while True:
@@ -112,7 +115,8 @@ def run(name: str, corpus: Path, store: str | None, options: dict[str, Any], arg
         f"| {name} | {sum(waits) / total:.2%} | {1000 * waits[len(waits) // 2]:.1f} | {1000 * waits[-1]:.0f} "
     )
     sys.stdout.write(
-        f"{row}| {1000 * total / len(steps):.0f} | {first:.1f} | {traffic.busy_mbit():.1f} "
+        f"{row}| {1000 * total / len(steps):.0f} | {first:.1f} | {traffic.mbit(first):.1f} "
+        f"| {traffic.mbit(math.inf):.1f} "
         f"| {traffic.megabytes():.1f} | {retries:.0f} |\n"
     )
     sys.stdout.flush()
@@ -142,9 +146,9 @@ def main() -> None:
     sys.stdout.write(f"{size:.1f} MB in blocks of what is read\n\n")
     sys.stdout.write(
         "| store | wait of step time | median wait, ms | longest, ms | step, ms | wait of the first, s "
-        "| Mbit/s while busy | MB over the link | retries of rank 0 |\n"
+        "| Mbit/s meanwhile | Mbit/s in all | MB over the link | retries of rank 0 |\n"
     )
-    sys.stdout.write("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
+    sys.stdout.write("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
     if not arguments.no_disk:
         run("local disk", arguments.corpus, None, {}, arguments)
     with ExitStack() as stack:
