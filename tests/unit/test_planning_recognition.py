@@ -13,6 +13,7 @@ import torch
 from hocket.core.errors import UsageError
 from hocket.model import build
 from hocket.planning.candidate import Crowding
+from hocket.planning.demand import KINDS
 from hocket.planning.nominal import PROCESSOR
 from hocket.planning.recognizing import rates as stored
 from hocket.planning.recognizing.explain import explain
@@ -164,6 +165,15 @@ def test_the_cheapest_place_is_taken_and_a_budget_holds() -> None:
             _search(wrong, objective="cost" if "cost" in said else "time")
     with pytest.raises(UsageError, match="has no power"):
         _search(objective="energy")
+
+
+def test_a_job_is_priced_as_a_whole_and_not_by_the_hour() -> None:
+    beginning = {"trellis": 4e-5, "micro_batch": 0.1}  # seconds: small micro-batches are slow
+    slow = rates(encoding={way: tuple(beginning.get(kind, 0.0) for kind in KINDS) for way in WAYS})
+    found = _search(Goal(job_seconds=24 * 3600.0), [site(price_per_hour=1.0, rates=slow)], hours=1000.0)
+    least = min(each.dollars for each in found.ranked if each.dollars is not None)
+    assert found.chosen.dollars is not None and found.chosen.dollars <= 1.05 * least
+    assert found.chosen.candidate.batch_seconds is not None and found.chosen.candidate.batch_seconds > 10
 
 
 def test_as_many_devices_as_are_needed_where_nobody_counts_them() -> None:

@@ -80,10 +80,12 @@ class Ranked:
     def value(self, objective: Objective, goal: Goal) -> float:
         """What is to be small: where a speed is wanted what it costs, in dollars or else in devices.
 
-        Otherwise seconds, dollars or energy of the job, or of a second of speech where it never ends.
+        That is of the job where its length is known, and of an hour where it never ends. Otherwise seconds,
+        dollars or energy of the job, or of a second of speech.
         """
         if goal.is_fast and objective == "time":
-            return self.candidate.workers if self.dollars_an_hour is None else self.dollars_an_hour
+            an_hour = self.candidate.workers if self.dollars_an_hour is None else self.dollars_an_hour
+            return an_hour * (self.throughput.job_seconds or 1.0)
         seconds = self.throughput.job_seconds or 1 / self.throughput.rtfx
         if objective == "time":
             return seconds
