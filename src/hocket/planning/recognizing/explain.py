@@ -9,7 +9,7 @@ from hocket.model.config import ModelConfig
 from hocket.planning.demand import KINDS
 from hocket.planning.explain import count, hours, seconds, size
 from hocket.planning.recognizing.rates import counts_of
-from hocket.planning.recognizing.search import Found, Ranked, batch_words
+from hocket.planning.recognizing.search import Found, Ranked
 from hocket.planning.recognizing.speech import Speech
 from hocket.planning.search import NEAR
 
@@ -126,14 +126,13 @@ def _memory(found: Found) -> Iterator[str]:
 
 
 def _others(found: Found) -> Iterator[str]:
-    """Why others were left out."""
-    reasons: dict[str, str] = {}
-    for each in found.refused:
-        made = each.candidate
-        reasons.setdefault(
-            f"{made.way} on {made.site.name}", f"{batch_words(made.batch_seconds)}: {each.reason}"
-        )
+    """Why others were left out: the first reason of each way, those of the same reason together."""
     seen = {f"{each.candidate.way} on {each.candidate.site.name}" for each in found.ranked}
-    for name, reason in list(reasons.items())[:4]:
+    names: dict[str, list[str]] = {}
+    for each in found.refused:
+        name = f"{each.candidate.way} on {each.candidate.site.name}"
         if name not in seen:
-            yield f"{name} is left out, {reason}."
+            names.setdefault(each.reason, []).append(name)
+            seen.add(name)
+    for reason, alike in list(names.items())[:4]:
+        yield f"Left out: {', '.join(alike)}: {reason}."

@@ -57,9 +57,8 @@ def _figures(answer: Told) -> str:
         for each in shown
     }
     drawn = [stacked_bars(rows, title="One worker, for a second of speech", unit="ms")]
-    cost, unit = (
-        ("dollars_an_hour", "dollars an hour") if answer["chosen"]["dollars_an_hour"] else ("workers", "")
-    )
+    known = {"dollars": "dollars for all", "dollars_an_hour": "dollars an hour", "workers": ""}
+    cost, unit = next(each for each in known.items() if answer["chosen"][each[0]] is not None)
     values = [(name(each), float(each[cost])) for each in shown if each[cost] is not None]
     said = "What it costs" if unit else "Workers"
     drawn.append(bars(values, title=said, unit=unit, said=number))
