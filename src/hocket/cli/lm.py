@@ -41,13 +41,7 @@ def build(
 
 @app.command("tune")
 def tune(
-    run: Annotated[
-        str,
-        typer.Argument(
-            help="Folder of a run, of a model, or an exported one; hf:FOLDER for a published model.",
-            show_default=False,
-        ),
-    ],
+    run: search.Model,
     inputs: Annotated[
         list[str],
         typer.Argument(

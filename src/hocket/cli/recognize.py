@@ -18,13 +18,7 @@ if TYPE_CHECKING:
 
 
 def recognize(
-    run: Annotated[
-        str,
-        typer.Argument(
-            help="Folder of a run, of a model, or an exported one; hf:FOLDER for a published model.",
-            show_default=False,
-        ),
-    ],
+    run: search.Model,
     inputs: Annotated[
         list[str],
         typer.Argument(

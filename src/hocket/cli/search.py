@@ -18,6 +18,14 @@ HotwordsFile = Annotated[
     Path | None, typer.Option("--hotwords", help="Words and phrases to prefer, one a line.")
 ]
 HotwordScore = Annotated[float, typer.Option(min=0.0, help="Added for every character of a hotword.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="Folder of a run, of a model, or an exported one; hf:FOLDER for a published model.",
+        show_default=False,
+    ),
+]
 BlankSkip = Annotated[
     float, typer.Option(min=0.5, max=1.0, help="Of frames in a row with a blank that sure, one is searched.")
 ]
