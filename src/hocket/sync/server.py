@@ -158,6 +158,8 @@ class ParameterServer:
         self._lines = []
 
     def _pull(self, need: int) -> None:
+        if not self._lines:  # the last try to join them failed
+            raise WorkerLost("the shards: no line to them")
         for line, have in zip(self._lines, self._versions, strict=True):
             line.send("pull", have=have, need=need, generation=self._generation)
         for number, (line, (start, stop)) in enumerate(zip(self._lines, self._slices, strict=True)):

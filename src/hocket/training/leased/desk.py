@@ -70,6 +70,7 @@ class Desk:
         facts = self._keeper.facts()
         if facts is not None:
             for worker in workers:
+                worker.trouble.told()
                 worker.send("join", **facts, generation=self.generation)
 
     def close(self) -> None:

@@ -10,6 +10,44 @@ from hocket.core.errors import WorkerLost
 from hocket.training.leased.crew import Elsewhere, Process
 from hocket.training.leased.keepers import Member
 
+TRY_AGAIN_SECONDS = 0.5
+"""Between two tries of a worker to reach the others."""
+
+
+class Trouble:
+    """A worker cannot reach a shard. Times are in seconds.
+
+    The shard may be alive, or gone without the supervisor knowing it yet: so the worker tries again for
+    some time before it is given up itself.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._again: float | None = None
+
+    def begin(self, now: float) -> float:
+        """It said so, perhaps again; for how long it has lasted."""
+        self._since = now if self._since is None else self._since
+        self._again = now + TRY_AGAIN_SECONDS
+        return now - self._since
+
+    def waits(self, now: float) -> bool:
+        """True until the worker should try again."""
+        return self._again is not None and now < self._again
+
+    @property
+    def due(self) -> bool:
+        """True until the worker was told to try again."""
+        return self._again is not None
+
+    def told(self) -> None:
+        """It tries again."""
+        self._again = None
+
+    def end(self) -> None:
+        """It has done work since, or all begin anew."""
+        self._since = self._again = None
+
 
 class Worker:
     """A worker, from its start to its loss."""
@@ -19,8 +57,7 @@ class Worker:
         self.line: Line | None = None
         self.address: tuple[str, int] | None = None
         self.ready = False
-        self.num_troubles = 0
-        """How often in a row it could not reach a shard."""
+        self.trouble = Trouble()
 
     def send(self, kind: str, tensors: Any = (), **facts: Any) -> None:
         """Say something; to a worker that is gone it is lost, which its line tells."""

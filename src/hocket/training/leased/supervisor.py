@@ -13,6 +13,7 @@ from typing import Any
 
 from hocket.batching import BatchPlan
 from hocket.comms.wire import ENDED
+from hocket.core import clock
 from hocket.core.errors import RunError
 from hocket.corpus.mixture import CorpusMixture
 from hocket.sync.dispenser import Dispenser, Ticket
@@ -32,7 +33,6 @@ from hocket.training.validation import ValidationReport
 from hocket.training.validation import report as add_up
 
 _START_SECONDS = 600.0
-_MAX_TROUBLES = 3
 
 
 class Supervisor:
@@ -119,6 +119,10 @@ class Supervisor:
 
     def _hand_out(self) -> None:
         for worker in self._desk.workers:
+            if worker.trouble.waits(clock.monotonic()):
+                continue
+            if worker.trouble.due:
+                self._desk.tell([worker])
             while (ticket := self._dispenser.lease(worker.rank, len(self._desk.workers))) is not None:
                 worker.send(
                     "lease",
@@ -130,25 +134,26 @@ class Supervisor:
                 )
 
     def trouble(self, worker: Worker, facts: dict[str, Any]) -> None:
-        """A worker could not reach a shard that may be alive: let it try again, a few times."""
+        """A worker could not reach somebody: others do what it held, and it tries again for some time."""
         self._journal.write("trouble", rank=worker.rank, reason=facts["reason"])
-        worker.num_troubles += 1
-        if worker.num_troubles > _MAX_TROUBLES:
+        if facts["generation"] != self._desk.generation:
+            return  # it was told of new shards since
+        if worker.trouble.begin(clock.monotonic()) > self._recipe.faults.link_seconds:
             self.lose(worker, f"{worker.process.who} (pid {worker.process.pid}): {facts['reason']}")
-        elif facts["generation"] == self._desk.generation:
+        else:
             self._dispenser.give_back(worker.rank)
-            self._desk.tell([worker])
 
     def done(self, worker: Worker, facts: dict[str, Any]) -> None:
         """A part of a step: counted once, and not when the run has gone back since."""
         ticket = Ticket(facts["step"], facts["number"])
         if facts["generation"] != self._desk.generation or not self._dispenser.done(worker.rank, ticket):
             return
-        worker.num_troubles = 0
+        worker.trouble.end()
         self._records.part(worker.rank, facts)
 
     def _pause(self, step: int, stop: bool) -> None:
         """A consistent point: nothing is leased, all that was learnt is in the template."""
+        self._desk.tell(worker for worker in self._desk.workers if worker.trouble.due)
         self._keeper.gather()
         progress = self.progress
         progress.forget_validation()
@@ -244,6 +249,8 @@ class Supervisor:
                 before = self.progress.step
                 self._records.progress = self._restore()
                 self._desk.generation += 1
+                for worker in self._desk.workers:
+                    worker.trouble.end()
                 self._dispenser.roll_back(self.progress.step)
                 self._records.begin(self._num_parts, self._num_workers, self._keeper.announces)
                 self._journal.write("shard_lost", reason=why, step=before, restored_from=self.progress.step)
