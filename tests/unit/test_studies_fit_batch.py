@@ -48,14 +48,15 @@ def true_need(seconds: float) -> float:
 
 
 @pytest.fixture
-def simulated(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Measuring and trying, without either: the prediction is a fifth too low."""
+def simulated(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> list[float]:
+    """Measuring and trying, without either: the prediction is a fifth too low, if not told otherwise."""
+    wrong = getattr(request, "param", 0.8)
     tried: list[float] = []
 
     class Simulated(Apart):
         def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
             if function is bench.measure:
-                need = Needs(8.0, 6.0 * 0.01 * 0.8, 0.0, 0.0)
+                need = Needs(8.0, 6.0 * 0.01 * wrong, 0.0, 0.0)
                 return 100.0, [need(Shape.of(spec)) for spec in arguments[2]]
             recipe, *_, limit = arguments
             size = recipe.batch.seconds / recipe.batch.micro_batches_per_step
@@ -97,6 +98,17 @@ def test_it_keeps_the_step_and_finds_the_fewest_pieces(
     assert written.memory.limit_mb == 170
     assert written.batch.seconds == recipe.batch.seconds
     json.dumps([trial.fits for trial in found.trials])
+
+
+@pytest.mark.parametrize("simulated", [5.0], indirect=True)
+def test_a_prediction_far_too_high_costs_trials_and_not_size(
+    simulated: list[float], write_recipe: Callable[..., Path]
+) -> None:
+    recipe = resolve(write_recipe(batch={"seconds": 600, "micro_batches_per_step": 8}), [])
+    found = fit_batch(recipe, limit_mb=410)
+    assert found.micro_batches_per_step == 12  # of 50 s; predicted were 60 and more
+    assert max(simulated) > 50.0
+    assert len(simulated) <= 12
 
 
 def test_what_cannot_be(

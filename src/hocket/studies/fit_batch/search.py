@@ -30,7 +30,7 @@ from hocket.training.recipe import TrainRecipe
 _CLOSE = 1.06
 """What does not fit is at most so many times what does, where the settings allow sizes in between."""
 _LARGER = 1.15
-"""From a size that fits to the next one to try."""
+"""From the first size that fits to the next one to try."""
 _MOST_TRIALS = 12
 
 
@@ -225,12 +225,13 @@ class _Search:
         return (fits.batch_seconds, counts[len(counts) // 2]) if counts else None
 
     def _larger(self, fits: Trial) -> tuple[float, int] | None:
-        """The next size to try where none has failed; None when there is none."""
+        """The next size to try where none has failed, each time by more; None when there is none."""
+        size = fits.size * _LARGER ** len(self.trials)
         if self._grow:
             steps = round(self._epoch / fits.batch_seconds)
-            return self._at(max(fits.size * _LARGER, fits.size * steps / (steps - 1))) if steps > 1 else None
+            return self._at(max(size, fits.size * steps / (steps - 1))) if steps > 1 else None
         number = fits.micro_batches_per_step - self._workers
-        return (fits.batch_seconds, number) if number > 0 else None
+        return (fits.batch_seconds, min(number, self._at(size)[1])) if number > 0 else None
 
     def _at(self, size: float) -> tuple[float, int]:
         """(batch.seconds, micro_batches_per_step) with micro-batches of about ``size`` seconds, not more.
