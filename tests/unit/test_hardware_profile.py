@@ -95,7 +95,7 @@ def test_a_file_that_is_not_such_a_profile_is_refused_by_its_field(
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", '"machine"'])
 def test_a_file_of_something_else_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "machine.json").write_text(text)
-    with pytest.raises(UsageError, match="no machine's profile"):
+    with pytest.raises(UsageError, match="not a machine's profile"):
         profile.read(tmp_path / "machine.json")
     with pytest.raises(UsageError, match="No such file"):
         profile.read(tmp_path / "other.json")

@@ -98,7 +98,7 @@ def test_rates_are_written_and_read_and_others_are_refused(tmp_path: Path) -> No
     with pytest.raises(UsageError, match="version 7"):
         calibration.read(path)
     path.write_text("{}")
-    with pytest.raises(UsageError, match="no rates of a machine"):
+    with pytest.raises(UsageError, match="not rates of a machine"):
         calibration.read(path)
     with pytest.raises(UsageError, match="cannot read"):
         calibration.read(tmp_path / "none.json")

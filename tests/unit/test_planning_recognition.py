@@ -16,11 +16,12 @@ from hocket.planning.candidate import Crowding
 from hocket.planning.demand import KINDS
 from hocket.planning.nominal import PROCESSOR
 from hocket.planning.recognizing import rates as stored
+from hocket.planning.recognizing.candidate import Found, Goal
 from hocket.planning.recognizing.explain import explain
 from hocket.planning.recognizing.forecast import latency, makespan, throughput
 from hocket.planning.recognizing.memory import worker_memory
 from hocket.planning.recognizing.rates import WAYS, MeasuredRates, Way, nominal
-from hocket.planning.recognizing.search import Found, Goal, search
+from hocket.planning.recognizing.search import search
 from hocket.planning.recognizing.speech import Speech
 from hocket.recognition.encoders import TorchEncoder
 from plans_on_paper import config
@@ -230,8 +231,8 @@ def test_measured_rates_come_back_from_their_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "no rates of recognition"),
-        ("[]", "no rates of recognition"),
+        ("{", "not rates of recognition"),
+        ("[]", "not rates of recognition"),
         ('{"version": 9}', "of version 9"),
         ('{"version": 1, "kinds": ["steps"]}', "other kinds of work"),
         (None, "No such file"),

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from hocket.core.errors import UsageError
+
 
 def fsync_dir(folder: Path) -> None:
     """Make a rename inside ``folder`` durable."""
@@ -50,6 +52,27 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """:func:`write_bytes` for one JSON value, indented for people."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_versioned(path: Path, what: str, version: int, again: str) -> dict[str, Any]:
+    """A JSON object that :func:`write_json` wrote with a ``version``.
+
+    Raises :class:`UsageError` for a file that cannot be read, is something else than ``what``, or is of
+    another version; ``again`` says how to have it written anew.
+    """
+    try:
+        given: Any = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read {what}: {error.strerror}", again) from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not {what}: no JSON ({error})", again) from error
+    if not isinstance(given, dict) or "version" not in given:
+        raise UsageError(f"{path}: not {what}: the field 'version' is missing", again)
+    if given["version"] != version:
+        raise UsageError(
+            f"{path}: {what} of version {given['version']!r}; this hocket reads {version}", again
+        )
+    return given
 
 
 def sha256(path: Path) -> str:

@@ -6,13 +6,12 @@ Units throughout: bytes, seconds, bytes a second, FLOP a second (a multiply-add 
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -304,18 +303,7 @@ def read(path: Path) -> MachineProfile:
     naming the field.
     """
     again = f"Measure again: hocket probe --out {path}"
-    try:
-        given: Any = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read the machine's profile: {error.strerror}", again) from error
-    except ValueError as error:
-        raise UsageError(f"{path}: no machine's profile: not JSON ({error})", again) from error
-    if not isinstance(given, dict) or "version" not in given:
-        raise UsageError(f"{path}: no machine's profile: the field 'version' is missing", again)
-    if given["version"] != VERSION:
-        raise UsageError(
-            f"{path}: a machine's profile of version {given['version']!r}; this hocket reads {VERSION}", again
-        )
+    given = files.read_versioned(path, "a machine's profile", VERSION, again)
     try:
         return _ADAPTER.validate_python(given)
     except ValidationError as error:

@@ -9,7 +9,6 @@ programs may slow the machine for a while.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,16 +72,12 @@ class Calibration:
 def read(path: Path) -> Calibration:
     """What :meth:`Calibration.write` wrote; raises :class:`UsageError` for anything else."""
     again = "Measure again: hocket plan --calibrate."
+    what = "rates of a machine"
+    given = files.read_versioned(path, what, VERSION, again)
     try:
-        given: Any = json.loads(path.read_text(encoding="utf-8"))
-        if given["version"] != VERSION:
-            reason = f"rates of version {given['version']!r}; this hocket reads {VERSION}"
-            raise UsageError(f"{path}: {reason}", again)
         rates = Rates.from_dict(given["rates"])
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read the rates: {error.strerror}", again) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path}: no rates of a machine: {error!r}", again) from error
+        raise UsageError(f"{path}: not {what}: {error!r}", again) from error
     numbers = {len(way) for each in rates.passes.values() for way in (each.forward, each.backward)}
     if numbers != {len(KINDS)}:
         raise UsageError(f"{path}: rates of {sorted(numbers)} kinds of work, not {len(KINDS)}", again)

@@ -8,8 +8,8 @@ from math import ceil
 from hocket.model.config import ModelConfig
 from hocket.planning.demand import KINDS
 from hocket.planning.explain import count, hours, seconds, size
+from hocket.planning.recognizing.candidate import Found, Ranked
 from hocket.planning.recognizing.rates import counts_of
-from hocket.planning.recognizing.search import Found, Ranked
 from hocket.planning.recognizing.speech import Speech
 from hocket.planning.search import NEAR
 

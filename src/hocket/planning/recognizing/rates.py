@@ -6,7 +6,6 @@ frames that a greedy search goes through.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -132,11 +131,9 @@ class MeasuredRates:
 def read(path: Path) -> MeasuredRates:
     """What :meth:`MeasuredRates.write` wrote; raises :class:`UsageError` for anything else."""
     again = "Measure again: hocket plan --recognize MODEL --calibrate."
+    what = "rates of recognition"
+    given = files.read_versioned(path, what, VERSION, again)
     try:
-        given: Any = json.loads(path.read_text(encoding="utf-8"))
-        if given["version"] != VERSION:
-            reason = f"rates of recognition of version {given['version']!r}; this hocket reads {VERSION}"
-            raise UsageError(f"{path}: {reason}", again)
         if tuple(given["kinds"]) != KINDS:
             raise UsageError(f"{path}: rates of other kinds of work than this hocket counts", again)
         told = given["rates"]
@@ -145,7 +142,5 @@ def read(path: Path) -> MeasuredRates:
             raise UsageError(f"{path}: not {len(KINDS)} rates for each way of recognising", again)
         rates = RecognitionRates(encoding, float(told["starting"]), float(told["spread"]))
         return MeasuredRates(given["machine"], given["device"], rates, given["lacking"])
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read the rates: {error.strerror}", again) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path}: no rates of recognition: {error!r}", again) from error
+        raise UsageError(f"{path}: not {what}: {error!r}", again) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from hocket.planning.explain import size
-from hocket.planning.recognizing.search import batch_words
+from hocket.planning.recognizing.candidate import batch_words
 from hocket.reports.axes import duration, number
 from hocket.reports.plan.html import document, table
 from hocket.reports.plan.recognition_rows import Told, commands, reasons, title, ways

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hocket.planning.explain import size
-from hocket.planning.recognizing.search import batch_words
+from hocket.planning.recognizing.candidate import batch_words
 from hocket.reports.axes import duration, number
 
 Told = Mapping[str, Any]

@@ -14,9 +14,10 @@ from hocket.model import hf, store
 from hocket.model.config import ModelConfig
 from hocket.model.presets import PRESETS
 from hocket.planning.recognizing import explain
+from hocket.planning.recognizing.candidate import Candidate, Found, Goal, Ranked
 from hocket.planning.recognizing.forecast import Site
 from hocket.planning.recognizing.rates import Way
-from hocket.planning.recognizing.search import Candidate, Found, Goal, Ranked, search
+from hocket.planning.recognizing.search import search
 from hocket.planning.recognizing.speech import Speech
 from hocket.planning.search import Objective
 from hocket.recognition import opening
