@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hocket.core.layout import Layout
+from hocket.core.layout import Layout, Recompute
 from hocket.core.work import MicroBatch
 from hocket.model import ModelConfig, build
 from hocket.parallel import apply
@@ -32,14 +32,14 @@ def test_a_target_takes_as_few_blocks_as_it_needs() -> None:
         VOCAB_SIZE
     )
 
-    def kept(number: int) -> int:
+    def kept(number: Recompute) -> int:
         model = build(config, 1)
         recomputing = Recomputing(model, number)
         return kept_bytes(model, lambda: loss_of(model)) + recomputing.input_bytes
 
-    all_kept, two, none = kept(0), kept(2), kept(4)
-    assert none < two < all_kept
-    for target, number in ((all_kept * 1.05, 0), (two * 1.02, 2), (1e3, 4)):
+    all_kept, two, inputs = kept(0), kept(2), kept(4)
+    assert kept("all") < inputs < two < all_kept  # all: the subsampling, too
+    for target, number in ((all_kept * 1.05, 0), (two * 1.02, 2), (inputs * 1.02, 4), (1e3, 5)):
         replica = apply(build(config, 1), Layout(recompute=f"{target / 1e6:f}MB"), CPU)
         assert isinstance(replica, WholeReplica)
         replica.fit_memory([LARGE])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hocket.model.config import ModelConfig
+from hocket.model.sharding import FRONT
 from hocket.model.workload import NOMINAL_BYTES, NOMINAL_FLOPS, parts
 
 
@@ -19,7 +20,7 @@ class Piece:
 def piece_names(config: ModelConfig) -> tuple[str, ...]:
     """The subsampling, each block, and the head, in order."""
     blocks = (f"encoder.layers.{number}" for number in range(config.num_layers))
-    return "encoder.subsampling", *blocks, "ctc_head"
+    return FRONT, *blocks, "ctc_head"
 
 
 def pieces(config: ModelConfig, num_frames: int) -> tuple[Piece, ...]:

@@ -67,6 +67,10 @@ def blocks(config: ModelConfig) -> tuple[str, ...]:
     return tuple(f"encoder.layers.{number}" for number in range(config.num_layers))
 
 
+FRONT = "encoder.subsampling"
+"""What makes hidden frames of features, by maps that are wider than any block."""
+
+
 def regions(config: ModelConfig) -> tuple[str, ...]:
     """Modules whose input is whole and the same on every rank, and whose parts are split."""
     parts = ("feed_forward1", "self_attn", "conv", "feed_forward2")

@@ -95,9 +95,14 @@ def kept_input(config: ModelConfig, precision: Precision, shape: Shape, cut: Cut
     return float(of.element * of.frames * config.hidden_size)
 
 
-def kept_by_subsampling(config: ModelConfig, precision: Precision, shape: Shape, cut: Cut) -> float:
-    """Bytes of the subsampling, of positions, and of the dropout after it."""
+def kept_by_subsampling(
+    config: ModelConfig, precision: Precision, shape: Shape, cut: Cut, *, again: bool = False
+) -> float:
+    """Bytes of the subsampling, unless it runs ``again``, of positions, and of the dropout after it."""
     of, channels = Sizes.of(config, precision, shape, cut), config.subsampling_channels
+    after = of.element * (of.here + of.keys - 1 + of.frames) * config.hidden_size
+    if again:
+        return after
     maps = first_map(config, shape, cut)
     for stage in range(2, config.num_stages + 1):
         cells = of.frames * (config.subsampling_factor >> stage) * (config.num_mel_bins >> stage)
@@ -108,14 +113,7 @@ def kept_by_subsampling(config: ModelConfig, precision: Precision, shape: Shape,
     copies = of.element * width * config.hidden_size
     if precision == "bf16":
         copies += 2 * channels**2 * (config.num_stages - 1)
-    positions = of.element * (of.here + of.keys - 1) * config.hidden_size
-    return (
-        maps
-        + features(config, shape, cut)
-        + copies
-        + positions
-        + of.element * of.frames * (config.hidden_size)
-    )
+    return maps + features(config, shape, cut) + copies + after
 
 
 def kept_by_head(config: ModelConfig, precision: Precision, shape: Shape, cut: Cut) -> float:

@@ -15,7 +15,7 @@ from hocket.parallel.precision import Precision
 from hocket.planning import activations
 from hocket.planning.candidate import Candidate, Job
 from hocket.planning.demand import Cut, Shape, piece_parameters
-from hocket.planning.passes import num_recomputed, parameters_of, stages_of
+from hocket.planning.passes import is_recomputed, parameters_of, stages_of
 from hocket.sync import AllReduceSettings, SyncBase
 from hocket.sync.compression import CompressionSettings, NoCompression, TopK
 from hocket.sync.gossip import GossipSettings
@@ -80,7 +80,7 @@ def _of_rank(job: Job, candidate: Candidate, stages: Sequence[range], rank: int)
 
 
 def settle(job: Job, candidate: Candidate) -> Candidate:
-    """With a number of blocks that recompute, where the layout gives bytes to stay below: as few as do."""
+    """With what recomputes, where the layout gives bytes to stay below: as few blocks as do, or all parts."""
     layout, config = candidate.layout, job.config
     target = target_bytes(layout.recompute)
     if target is None:
@@ -93,7 +93,9 @@ def settle(job: Job, candidate: Candidate) -> Candidate:
         least += activations.kept_by_head(config, precision, shape, cut)
         again = activations.kept_input(config, precision, shape, cut)
         more = activations.kept_by_block(config, precision, shape, cut) - again
-        spare = max(0.0, target - least - config.num_layers * again)
+        spare = target - least - config.num_layers * again
+        if spare < 0:
+            return replace(candidate, layout=replace(layout, recompute="all"))
         needed = max(needed, config.num_layers - min(config.num_layers, int(spare / more)))
     return replace(candidate, layout=replace(layout, recompute=needed))
 
@@ -132,14 +134,16 @@ def _activations(
 ) -> tuple[float, float]:
     """(kept, passing) bytes with as many such micro-batches under way as the schedule has at once."""
     config, cut = job.config, Cut(layout.tp, layout.sp)
-    again = num_recomputed(layout, config.num_layers)
+
+    def again(piece: int) -> bool:
+        return is_recomputed(layout, config.num_layers, piece)
 
     def of_stage(chosen: range) -> float:
         kept = 0.0
         for piece in chosen:
             if piece == 0:
-                kept += activations.kept_by_subsampling(config, precision, shape, cut)
-            elif piece <= again:
+                kept += activations.kept_by_subsampling(config, precision, shape, cut, again=again(0))
+            elif again(piece):
                 kept += activations.kept_input(config, precision, shape, cut)
             elif piece <= config.num_layers:
                 kept += activations.kept_by_block(config, precision, shape, cut)
@@ -151,7 +155,7 @@ def _activations(
     most = _most_under_way(layout, rank, own, job.micro_batches_per_step)
     held = {piece for number in own for piece in stages[number]}
     fullest = [most]
-    if any(again < piece <= config.num_layers for piece in held):
+    if any(0 < piece <= config.num_layers and not again(piece) for piece in held):
         fullest.append(most + activations.passing_block(config, precision, shape, cut))
     elif any(0 < piece <= config.num_layers for piece in held):  # one is whole while it is run again
         whole = activations.kept_by_block(config, precision, shape, cut)
@@ -160,6 +164,8 @@ def _activations(
         fullest.append(most + activations.passing_head(config, precision, shape, cut))
     if 0 in held:
         fullest.append(activations.fullest_subsampling(config, shape, cut))
+        if again(0):
+            fullest.append(activations.kept_by_subsampling(config, precision, shape, cut))
     return most, max(fullest) - most
 
 

@@ -54,11 +54,11 @@ def stages_of(job: Job, layout: Layout) -> list[range]:
     return balance(costs, layout.pp, CHUNKS[layout.schedule])
 
 
-def num_recomputed(layout: Layout, num_layers: int) -> int:
-    """Blocks that are computed again; a target in bytes must have been settled as a number before."""
+def is_recomputed(layout: Layout, num_layers: int, piece: int) -> bool:
+    """True for a piece that is computed again; a target in bytes must have been settled before."""
     if layout.recompute in ("none", "all"):
-        return 0 if layout.recompute == "none" else num_layers
-    return min(int(layout.recompute), num_layers)
+        return layout.recompute == "all" and piece <= num_layers
+    return 0 < piece <= min(int(layout.recompute), num_layers)
 
 
 class Passes:
@@ -74,7 +74,6 @@ class Passes:
         self._job, self._layout, self._precision = job, layout, precision
         self._cluster, self._rates, self._beside = cluster, rates, beside
         self._cut = Cut(layout.tp, layout.sp)
-        self._again = num_recomputed(layout, job.config.num_layers)
         self._groups: dict[str, list[list[int]]] = {}
         self.passes = cache(self._passes)
         self.stage = cache(self._stage)
@@ -83,7 +82,8 @@ class Passes:
     def _stage(self, chosen: range, shape: Shape) -> tuple[Spent, Spent]:
         total = Spent(), Spent()
         for piece in chosen:
-            forward, backward = self.passes(self._kind(piece), piece <= self._again and piece > 0, shape)
+            again = is_recomputed(self._layout, self._job.config.num_layers, piece)
+            forward, backward = self.passes(self._kind(piece), again, shape)
             total = total[0] + forward, total[1] + backward
         if self._layout.dp_shard > 1:
             forward, backward = self._gathering(chosen, shape)
