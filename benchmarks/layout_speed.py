@@ -40,7 +40,8 @@ from hocket.sync.all_reduce import AllReduce
 
 NUM_MICRO_BATCHES, NUM_UTTERANCES, NUM_FRAMES, NUM_TOKENS, VOCAB_SIZE = 4, 4, 800, 40, 1025
 NUM_RANKS, WARM_UP = 2, 3
-DATA_AXES = ("dp_replicate", "dp_shard")
+LAYOUTS = {axis: Layout(**{axis: NUM_RANKS}) for axis in AXES}  # type: ignore[arg-type]
+LAYOUTS["dp_shard,reshard=step"] = Layout(dp_shard=NUM_RANKS, reshard="step")
 Step = Callable[[], None]
 
 
@@ -85,8 +86,9 @@ def steps_of(preset: str, axis: str) -> tuple[Step, Step]:
     """(ideal, split) for this rank."""
     batches = [micro_batch(number) for number in range(NUM_MICRO_BATCHES)]
     mine = batches[dist.get_rank() :: NUM_RANKS]
-    layout = Layout(**{axis: NUM_RANKS})  # type: ignore[arg-type]
-    split = step_of(preset, layout, Mesh(layout, torch.device("cpu")), mine if axis in DATA_AXES else batches)
+    layout = LAYOUTS[axis]
+    given = mine if layout.num_groups > 1 else batches
+    split = step_of(preset, layout, Mesh(layout, torch.device("cpu")), given)
     return step_of(preset, Layout(), None, mine), split
 
 
@@ -163,8 +165,8 @@ def main() -> None:
     )
     parser.add_argument("--preset", choices=list(PRESETS), default="base")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--axes", nargs="+", choices=list(AXES), default=list(AXES))
-    parser.add_argument("--profile", choices=list(AXES))
+    parser.add_argument("--axes", nargs="+", choices=list(LAYOUTS), default=list(LAYOUTS))
+    parser.add_argument("--profile", choices=list(LAYOUTS))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.profile:

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from torch.distributed.tensor import DTensor
 
 from hocket.batching import deal
 from hocket.comms.communicator import Alone
@@ -63,6 +64,8 @@ class Course:
     """The likeliest tokens of a validation micro-batch, where this rank's group had it."""
     eval_losses: list[float] = field(default_factory=list)
     layout: Layout = field(default_factory=Layout)
+    sharded_between: bool = True
+    """Whether parameters were sharded between two micro-batches of the probe step."""
     looked: tuple[int, float, float] | None = None
     """What a probe step saw."""
     units: list[tuple[int, torch.Tensor]] = field(default_factory=list)
@@ -125,6 +128,7 @@ def course(
 def _look(replica: Replica, mine: Sequence[MicroBatch], probe: Probe, found: Course) -> Callable[[int], None]:
     def look(position: int) -> None:
         probe.add_up(position)
+        found.sharded_between &= any(isinstance(each, DTensor) for each in replica.model.parameters())
         if found.layout.world_size == 1:
             flat = torch.cat([bucket.flat.double() for bucket in replica.buckets])
             found.units.append((int(mine[position].token_lens_B.sum()), flat))

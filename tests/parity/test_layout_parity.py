@@ -19,6 +19,7 @@ OF_TWO = {
     "sp, all blocks recomputed": (Layout(sp=2, recompute="all"), {}),
     "sp, a limited context": (Layout(sp=2), {"left_context": 5, "right_context": 2}),
     "dp_shard, some blocks recomputed": (Layout(dp_shard=2, recompute=1), {}),
+    "dp_shard, gathered once a step": (Layout(dp_shard=2, reshard="step"), {}),
     "tp, all blocks recomputed": (Layout(tp=2, recompute="all"), {}),
     "tp, an imported model": (Layout(tp=2), {"conv_norm": "frozen_batch_norm", "scale_input": True}),
     "pp, all at once": (Layout(pp=2, schedule="gpipe"), {"num_layers": 3}),
@@ -38,6 +39,11 @@ def of_two() -> dict[str, list[Course]]:
 @pytest.mark.parametrize("name", OF_TWO)
 def test_two_processes(name: str, of_two: dict[str, list[Course]]) -> None:
     compare(of_two[name], course(Layout(), **OF_TWO[name][1]))
+
+
+def test_gathered_parameters_stay_as_long_as_they_should(of_two: dict[str, list[Course]]) -> None:
+    assert all(found.sharded_between for found in of_two["dp_shard"])
+    assert not any(found.sharded_between for found in of_two["dp_shard, gathered once a step"])
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,9 @@ Recompute = Literal["none", "all"] | int | str
 """Blocks whose activations are computed again in the backward pass: none, all, so many of them, or
 ``"1500MB"``: as many as keep the largest micro-batch's activations below that."""
 
+Reshard = Literal["block", "step"]
+"""When ranks of ``dp_shard`` let go of whole parameters: after each block's pass, or after the step."""
+
 _TARGET = re.compile(r"(\d+(?:\.\d+)?)\s*(MB|GB)", re.IGNORECASE)
 
 
@@ -33,7 +36,8 @@ _TARGET = re.compile(r"(\d+(?:\.\d+)?)\s*(MB|GB)", re.IGNORECASE)
 class Layout:
     """Degrees of the mesh axes, whose product is the world size, and how each replica runs.
 
-    ``schedule`` is the pipeline's; ``recompute`` says which blocks keep no activations.
+    ``schedule`` is the pipeline's; ``recompute`` says which blocks keep no activations, ``reshard`` how long
+    gathered parameters stay.
     """
 
     pp: int = 1
@@ -43,6 +47,7 @@ class Layout:
     tp: int = 1
     schedule: Schedule = "1f1b"
     recompute: Recompute = "none"
+    reshard: Reshard = "block"
 
     def __post_init__(self) -> None:
         for axis in AXES:
@@ -78,6 +83,8 @@ class Layout:
             said.append(f"schedule={self.schedule}")
         if self.recompute != "none":
             said.append(f"recompute={self.recompute}")
+        if self.dp_shard > 1 and self.reshard != "block":
+            said.append(f"reshard={self.reshard}")
         return ",".join(said) or "single"
 
 
@@ -107,6 +114,7 @@ class LayoutSettings(Section):
 
     schedule: Schedule = "1f1b"
     recompute: Recompute = "none"
+    reshard: Reshard = "block"
 
     @field_validator("recompute")
     @classmethod

@@ -59,7 +59,7 @@ def apply(
     # FSDP2: every rank keeps its slice of what is left.
     gradients: Gradients
     if mesh and layout.dp_shard > 1:
-        places = shard(model, mesh.device_mesh["dp_shard"], places)
+        places = shard(model, mesh.device_mesh["dp_shard"], places, layout.reshard)
         gradients = ShardedGradients(model, copied)
     else:
         gradients = WholeGradients(model, bucket_mb, copied)

@@ -4,7 +4,9 @@ torch's FSDP2 (``fully_shard``; after ZeRO-3, Rajbhandari et al., SC 2020, arXiv
 the one-dimensional submesh ``dp_shard``: a block's parameters are gathered just before it runs, let go
 afterwards, gathered again for its backward pass, and its gradient is summed and scattered. The last block
 keeps its parameters between the passes, since its backward pass comes first; what belongs to no block
-(subsampling, head) is gathered once a micro-batch. The next block is asked for while one runs.
+(subsampling, head) is gathered once a micro-batch. The next block is asked for while one runs. With
+``reshard: step`` everything is gathered once a step, at the price of whole parameters in memory (gradients
+and optimiser state stay sharded: ZeRO's second stage).
 
 Gradients are *sums*, in the parameters' own precision, as everywhere in hocket. Weights are gathered as
 they are and cast where they are used, so that a sharded model computes what a whole one does, also in
@@ -30,6 +32,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor
 
 from hocket.core.held import Place
+from hocket.core.layout import Reshard
 from hocket.core.protocols import GradBucket
 from hocket.model.sharding import blocks
 from hocket.parallel.gradients import Rounded, Tell
@@ -38,7 +41,9 @@ from hocket.parallel.gradients import Rounded, Tell
 _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
 
-def shard(model: nn.Module, mesh: DeviceMesh, places: Mapping[str, Place]) -> dict[str, Place]:
+def shard(
+    model: nn.Module, mesh: DeviceMesh, places: Mapping[str, Place], reshard: Reshard = "block"
+) -> dict[str, Place]:
     """Shard ``model`` in place over a one-dimensional ``mesh``; what of each parameter is then held here.
 
     ``places`` is what was held before, where that is not all. The model must be run by pieces, as
@@ -49,8 +54,9 @@ def shard(model: nn.Module, mesh: DeviceMesh, places: Mapping[str, Place]) -> di
     names = {name for name, _ in model.named_modules()}
     units = [model.get_submodule(name) for name in blocks(model.config) if name in names]  # type: ignore[arg-type]
     for unit in units:
-        fully_shard(unit, mesh=mesh, reshard_after_forward=unit is not units[-1])
+        fully_shard(unit, mesh=mesh, reshard_after_forward=reshard == "block" and unit is not units[-1])
     fully_shard(model, mesh=mesh)
+    model.set_reshard_after_backward(reshard == "block")  # type: ignore[operator]
     for before, after in pairwise(units):
         before.set_modules_to_forward_prefetch([after])  # type: ignore[operator]
         after.set_modules_to_backward_prefetch([before])  # type: ignore[operator]
@@ -116,6 +122,7 @@ class ShardedGradients:
         """See :class:`Gradients`."""
         self._hand_out(len(self._units))
         self._tell = None
+        self.let_go()
 
     def add_up(self) -> None:
         """See :class:`Gradients`: sums are scattered as the backward pass goes."""
@@ -125,7 +132,7 @@ class ShardedGradients:
         self._tell = None
 
     def let_go(self) -> None:
-        """See :class:`Gradients`: parameters that stay between forward and backward pass."""
+        """See :class:`Gradients`: whole parameters that are still there."""
         for module in self._modules:
             module.reshard()
 

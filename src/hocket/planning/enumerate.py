@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from hocket.core.layout import Layout, Schedule
+from hocket.core.layout import Layout, Reshard, Schedule
 from hocket.parallel.precision import Precision
 from hocket.planning.candidate import Candidate
 from hocket.sync import AllReduceSettings, SyncBase
@@ -37,14 +37,18 @@ def all_candidates(asked: Asked, workers: int) -> Iterator[Candidate]:
 
 
 def layouts(workers: int) -> Iterator[Layout]:
-    """All degrees whose product is ``workers``, schedules of a pipeline, with and without recomputing."""
+    """All degrees whose product is ``workers``, schedules of a pipeline, with and without recomputing.
+
+    Gathered parameters stay for a block or for a step.
+    """
     for pp, rest in _splits(workers):
         for dp_shard, rest_of_shard in _splits(rest):
             for sp, rest_of_sequence in _splits(rest_of_shard):
                 for tp, replicas in _splits(rest_of_sequence):
                     for schedule in _schedules(pp):
                         for recompute in ("none", "all"):
-                            yield Layout(pp, replicas, dp_shard, sp, tp, schedule, recompute)
+                            for reshard in _reshards(dp_shard):
+                                yield Layout(pp, replicas, dp_shard, sp, tp, schedule, recompute, reshard)
 
 
 def strategies(own: Strategy, layout: Layout) -> Sequence[Strategy]:
@@ -81,6 +85,10 @@ def _splits(number: int) -> Iterator[tuple[int, int]]:
 
 def _schedules(pp: int) -> tuple[Schedule, ...]:
     return ("1f1b", "interleaved") if pp > 1 else ("1f1b",)
+
+
+def _reshards(dp_shard: int) -> tuple[Reshard, ...]:
+    return ("block", "step") if dp_shard > 1 else ("block",)
 
 
 def _precisions(own: Precision) -> tuple[Precision, ...]:

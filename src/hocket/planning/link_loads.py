@@ -70,7 +70,7 @@ def _messages(job: Job, candidate: Candidate) -> Iterator[Message]:
     if layout.pp > 1:
         yield Message("pp", "p2p", traffic.handed_on(config, layout, shape, element), 2 * passes)
     if layout.dp_shard > 1:
-        yield Message("dp_shard", "all_gather", VALUE * own, 2 * passes)
+        yield Message("dp_shard", "all_gather", VALUE * own, traffic.num_gathers(layout, passes))
         yield Message("dp_shard", "reduce_scatter", VALUE * held, passes)
     if layout.sp > 1:
         yield Message("sp", "all_reduce", VALUE * own)

@@ -182,7 +182,13 @@ def _most_under_way(layout: Layout, rank: int, of_stage: dict[int, float], num_m
 
 
 def _gathered(job: Job, layout: Layout, stages: Sequence[range], rank: int) -> float:
-    """Whole parameters for a moment: what is in no block, two blocks, and the gradient of one."""
+    """Whole parameters for a moment: what is in no block, two blocks, and the gradient of one.
+
+    Where they stay for a step: all, and that gradient.
+    """
+    if layout.reshard == "step":
+        one = piece_parameters(job.config, 1, layout.tp)
+        return _VALUE * (parameters_of(job, layout, stages, rank) + one)
     own = [piece for stage in stages[rank :: layout.pp] for piece in stage]
     last = job.config.num_pieces - 1
     rest = sum(piece_parameters(job.config, piece, layout.tp) for piece in own if piece in (0, last))

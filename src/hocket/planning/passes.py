@@ -128,7 +128,10 @@ class Passes:
         return Spent(forward, communication=sent_forward), Spent(backward, communication=sent_backward)
 
     def _gathering(self, chosen: range, shape: Shape) -> tuple[Spent, Spent]:
-        """Of parameters that ranks share: by block, the next one's while one runs; the rest before all."""
+        """Of parameters that ranks share: by block, the next one's while one runs; the rest before all.
+
+        Where they stay for a step, it is a micro-batch's part of gathering them once.
+        """
         config, layout = self._job.config, self._layout
         block_bytes = traffic.VALUE * piece_parameters(config, 1, layout.tp)
         rest = sum(
@@ -144,12 +147,15 @@ class Passes:
         scatter, scatter_rest = (
             self.seconds(Message("dp_shard", "reduce_scatter", whole)) for whole in (block_bytes, rest)
         )
+        stays = layout.reshard == "step"
+        per_step = max(1.0, self._job.micro_batches_per_step / layout.num_groups) if stays else 1.0
         if not num_blocks:
-            return Spent(communication=gather_rest), Spent(communication=scatter_rest)
+            return Spent(communication=gather_rest / per_step), Spent(communication=scatter_rest)
         forward, backward = self.passes(1, False, shape)
         ahead = self.exposed(gather, forward.seconds) * (num_blocks - 1) + gather
-        back = self.exposed(gather + scatter, backward.seconds) * (num_blocks - 1) + scatter
-        return Spent(communication=gather_rest + ahead), Spent(communication=back + scatter_rest)
+        beside = scatter if stays else gather + scatter
+        back = self.exposed(beside, backward.seconds) * (num_blocks - 1) + scatter
+        return Spent(communication=(gather_rest + ahead) / per_step), Spent(communication=back + scatter_rest)
 
 
 def parameters_of(job: Job, layout: Layout, stages: Sequence[range], rank: int) -> int:

@@ -268,5 +268,5 @@ def _inside_bytes(job: Job, layout: Layout, precision: Precision, num_parameters
     if layout.dp_shard > 1:
         passes = len(job.steps[0]) / layout.num_groups
         whole = VALUE * num_parameters * (layout.dp_shard - 1)
-        found["dp_shard"] = 3 * whole * passes
+        found["dp_shard"] = (traffic.num_gathers(layout, passes) + passes) * whole
     return found

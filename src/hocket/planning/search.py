@@ -154,7 +154,7 @@ def _simplest(allowed: Sequence[Ranked], objective: Objective) -> Ranked:
     def effort(each: Ranked) -> tuple[object, ...]:
         layout = each.candidate.layout
         split = sum(degree > 1 for degree in layout.degrees) - (layout.dp_replicate > 1)
-        own = not each.same_answer, layout.schedule != "1f1b", layout.recompute != "none"
+        own = not each.same_answer, layout.schedule != "1f1b", layout.recompute != "none", layout.reshard
         return layout.world_size, split, *own, each.value(objective)
 
     return min((each for each in allowed if each.value(objective) <= most), key=effort)

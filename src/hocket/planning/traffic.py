@@ -57,6 +57,11 @@ class InPasses:
     backward: tuple[Message, ...] = ()
 
 
+def num_gathers(layout: Layout, passes: float) -> float:
+    """How often ranks of ``dp_shard`` gather their parameters in a step of so many micro-batches a group."""
+    return 2 * passes if layout.reshard == "block" else 1.0
+
+
 def in_block(config: ModelConfig, layout: Layout, shape: Shape, element: int) -> InPasses:
     """Of one block; ``element`` bytes of an activation's value (2 in bf16)."""
     frames = _frames_here(config, layout, shape)
