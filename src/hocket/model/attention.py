@@ -6,6 +6,8 @@ distances.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,6 +30,8 @@ class RelativeAttention(nn.Module):
         super().__init__()
         hidden, bias = config.hidden_size, config.attention_bias
         self.head_dim = config.head_dim
+        self.product: Callable[[Tensor, Tensor, Tensor | None], Tensor] = F.linear
+        """Of frames and the weights of queries, keys and values; another where heads are split over ranks."""
         self.q_proj = nn.Linear(hidden, hidden, bias=bias)
         self.k_proj = nn.Linear(hidden, hidden, bias=bias)
         self.v_proj = nn.Linear(hidden, hidden, bias=bias)
@@ -64,6 +68,6 @@ class RelativeAttention(nn.Module):
         layers = (self.q_proj, self.k_proj, self.v_proj)
         weight_CD = torch.cat([layer.weight for layer in layers])
         bias_C = None if self.q_proj.bias is None else torch.cat([layer.bias for layer in layers])
-        x_BTC = F.linear(x_BTD, weight_CD, bias_C)
+        x_BTC = self.product(x_BTD, weight_CD, bias_C)
         x_BT3HE = x_BTC.view(*x_BTC.shape[:-1], len(layers), -1, self.head_dim)
         return x_BT3HE.permute(2, 3, 0, 1, 4).contiguous()

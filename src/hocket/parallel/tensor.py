@@ -19,12 +19,15 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hocket.comms.communicator import Communicator
 from hocket.core.held import Box, Place
+from hocket.model.attention import RelativeAttention
+from hocket.model.convolution import ConvolutionModule
+from hocket.model.feed_forward import FeedForward
 from hocket.model.sharding import Split, regions, split_of, table
+from hocket.parallel.tensor_products import enter_at, first_product, split_first, split_last
 from hocket.parallel.vocabulary import SplitVocabulary
 
 
@@ -46,9 +49,9 @@ def split_tensor(model: nn.Module, ranks: Communicator) -> dict[str, Place]:
             places[name] = place_of(split, tuple(tensor.shape), ranks.rank, ranks.world_size)
             tensor.data = places[name].cut(tensor.data).clone()
             if split.kind == "row":
-                _sum_rows(model.get_submodule(name.rpartition(".")[0]), ranks)
+                split_last(model.get_submodule(name.rpartition(".")[0]), ranks)
     for name in regions(model.config):  # type: ignore[arg-type]
-        _enter_at(model.get_submodule(name), ranks)
+        _begin(model.get_submodule(name), ranks)
     for name, module in model.named_modules():
         if isinstance(module, nn.LayerNorm) and f"{name}.weight" in places:
             module.forward = partial(_split_layer_norm, module, ranks)  # type: ignore[method-assign]
@@ -73,55 +76,17 @@ def place_of(split: Split, shape: tuple[int, ...], rank: int, num_ranks: int) ->
     return Place(shape, tuple(boxes))
 
 
-def _enter_at(region: nn.Module, ranks: Communicator) -> None:
-    def entering(_module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        return _Enter.apply(given[0], ranks), *given[1:]  # type: ignore[no-untyped-call]
-
-    region.register_forward_pre_hook(entering)
-
-
-def _sum_rows(layer: Any, ranks: Communicator) -> None:
-    """Have a linear layer over some inputs give the sum over all; its bias is added once."""
-
-    def forward(x: Tensor) -> Tensor:
-        part = F.linear(x, layer.weight.flatten(1))
-        whole: Tensor = _Leave.apply(part, ranks)  # type: ignore[no-untyped-call]
-        return whole if layer.bias is None else whole + layer.bias.to(whole.dtype)
-
-    layer.forward = forward
-
-
-def added_up(x: Tensor, ranks: Communicator) -> Tensor:
-    """The sum over ranks, a new tensor of ``x``'s type; narrow types are added in float32."""
-    exact = x.dtype in (torch.float32, torch.float64)
-    total = x.clone(memory_format=torch.contiguous_format) if exact else x.float().contiguous()
-    ranks.all_reduce(total).wait()
-    return total.to(x.dtype)
-
-
-class _Enter(torch.autograd.Function):
-    """The same frames for every rank; their gradient is the sum of what each rank finds."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, ranks: Communicator) -> Tensor:
-        ctx.ranks = ranks
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return added_up(grads[0], ctx.ranks), None
-
-
-class _Leave(torch.autograd.Function):
-    """The sum of all ranks' parts; the gradient of each part is that of the sum."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, ranks: Communicator) -> Tensor:
-        return added_up(x, ranks)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return grads[0], None
+def _begin(region: nn.Module, ranks: Communicator) -> None:
+    """Begin a region, at its first product where that is known."""
+    match region:
+        case FeedForward():
+            split_first(region.linear1, ranks)
+        case ConvolutionModule():
+            split_first(region.pointwise_conv1, ranks)
+        case RelativeAttention():
+            region.product = partial(first_product, ranks=ranks)
+        case _:
+            enter_at(region, ranks)
 
 
 def _split_layer_norm(norm: nn.LayerNorm, ranks: Communicator, x_BTC: Tensor) -> Tensor:
