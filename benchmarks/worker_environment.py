@@ -28,8 +28,8 @@ from hocket.model import ModelConfig, build
 
 VOCAB_SIZE, FRAMES_PER_SECOND, MULTIPLE = 28, 100, 8
 WARM_UP, STEPS = 100, 200
-SMALL = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"}
-"""oneDNN's own number."""
+SMALL = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024", "LRU_CACHE_CAPACITY": "1024"}
+"""Their own numbers."""
 
 
 def ways() -> dict[str, dict[str, str]]:
@@ -38,6 +38,8 @@ def ways() -> dict[str, dict[str, str]]:
     found = {"system, 1,024 kernels": {"LD_PRELOAD": "", **SMALL}, "system": {"LD_PRELOAD": "", **large}}
     for allocator in libraries.available():
         found[allocator] = {**libraries.preloading(allocator), **large}
+        twice = {"LRU_CACHE_CAPACITY": SMALL["LRU_CACHE_CAPACITY"]}
+        found[f"{allocator}, products kept twice"] = {**found[allocator], **twice}
     return found
 
 

@@ -72,6 +72,12 @@ def test_a_folder_with_a_space_names_no_library(monkeypatch: pytest.MonkeyPatch,
     assert "LD_PRELOAD" not in environment(1, {})
 
 
+def test_products_are_not_kept_twice_unless_the_user_says() -> None:
+    for sparing in (False, True):
+        assert environment(1, {}, sparing=sparing)["LRU_CACHE_CAPACITY"] == "1"
+    assert "LRU_CACHE_CAPACITY" not in environment(1, {"LRU_CACHE_CAPACITY": "1024"})
+
+
 @pytest.mark.parametrize("name", ["ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY"])
 def test_the_cache_of_kernels_is_large_unless_the_user_says(name: str) -> None:
     assert "ONEDNN_PRIMITIVE_CACHE_CAPACITY" not in environment(1, {}, sparing=True)

@@ -2,8 +2,9 @@
 
 Two costs of a train step on CPUs are no arithmetic at all (``benchmarks/worker_environment.py``). The C
 library's allocator searches its lists of freed blocks whenever torch asks for aligned memory, and oneDNN
-prepares its kernels anew for shapes that its cache of 1,024 has forgotten. Neither can be changed in a
-process that runs; so workers are started with both set. No result depends on it.
+prepares its kernels anew for shapes that its cache of 1,024 has forgotten. And torch keeps up to 1,024
+products of each kind once more beside oneDNN, in bf16, each with memory of its own. None of it can be
+changed in a process that runs; so workers are started with all set. No result depends on it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ _KERNEL_CACHE, _ITS_OLD_NAME = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIV
 _KERNELS = "16384"
 """Enough for some hundred shapes of utterances. A worker that meets as many holds more than a gigabyte of
 kernels in the end."""
+_SECOND_CACHE = "LRU_CACHE_CAPACITY"
+"""Of ideep, torch's layer over oneDNN. What it finds there costs more than what oneDNN finds by itself."""
 
 _ALLOCATORS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "tcmalloc": (("libtcmalloc_minimal.so.4",), {}),
@@ -41,13 +44,15 @@ def environment(
 
     A ``sparing`` one keeps as many kernels as oneDNN does by itself: for where memory is short, or where
     shapes do not come again.
-    What the user has set stays: ``LD_PRELOAD``, even if it is empty, and the size of oneDNN's cache.
+    What the user has set stays: ``LD_PRELOAD``, even if it is empty, and the sizes of both caches.
     """
     number = str(threads)
     # OpenBLAS (numpy's, scipy's) would start its threads when it is imported, before workers are forked.
     found = {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number, "OPENBLAS_NUM_THREADS": "1"}
     if not sparing and _KERNEL_CACHE not in given and _ITS_OLD_NAME not in given:
         found[_KERNEL_CACHE] = _KERNELS
+    if _SECOND_CACHE not in given:
+        found[_SECOND_CACHE] = "1"
     if _PRELOAD not in given:
         for name in available()[:1]:
             found |= preloading(name)
