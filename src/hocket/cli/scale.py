@@ -29,8 +29,8 @@ def scale(
         list[str] | None,
         typer.Option(
             metavar="NAME[:KEY=VALUE...],...",
-            help="Ways for workers to agree; repeatable.  [default: all_reduce, one_bit, local_sgd, server, "
-            "gossip]",
+            help="Ways for workers to agree; repeatable.  [default: "
+            "all_reduce,all_reduce:compression=one_bit,local_sgd,server,gossip]",
         ),
     ] = None,
     workers: Annotated[str | None, typer.Option(metavar="N,...", help="[default: 1,2]")] = None,
