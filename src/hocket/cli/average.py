@@ -14,7 +14,9 @@ def average(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs, usually one.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the model to write.", show_default=False)],
     last: Annotated[int, typer.Option(min=1, help="Checkpoints of each run, the last ones.")] = 5,
-    ema: Annotated[bool, typer.Option("--ema", help="Of the moving averages in them.")] = False,
+    ema: Annotated[
+        bool, typer.Option("--ema", help="Of the moving averages in them (ema), not of the weights.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a model of a run's last checkpoints: the mean of their weights."""

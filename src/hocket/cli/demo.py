@@ -16,14 +16,10 @@ def demo(
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
     corpus: Annotated[
         str | None,
-        typer.Option(help="Prepared, or to be prepared.  [default: synthetic]", show_default=False),
+        typer.Option(help="A prepared corpus, or what to prepare one from.", show_default="synthetic"),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write.  [default: runs/demo-DATE]", show_default=False)
-    ] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="A recipe.  [default: recipes/demo.yaml]", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write.", show_default="runs/demo-DATE")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A recipe.", show_default="recipes/demo.yaml")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a setting of the recipe; repeatable."),

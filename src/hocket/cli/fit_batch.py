@@ -18,8 +18,8 @@ def fit_batch(
         typer.Option(
             "--limit-mb",
             min=64,
-            help="MiB that a worker may hold.  [default: the recipe's]",
-            show_default=False,
+            help="MiB that a worker may hold.",
+            show_default="the recipe's",
         ),
     ] = None,
     workers: Annotated[

@@ -36,9 +36,8 @@ def plan(
         typer.Option(
             metavar="FILE|NAME:NODESxDEVICES",
             help="A file of `hocket probe`, or hardware of the catalogue, as in H100-SXM:4x8. With "
-            "--recognize several times to compare, or a NAME alone for as many as are needed.  "
-            "[default: this machine]",
-            show_default=False,
+            "--recognize several times to compare, or a NAME alone for as many as are needed.",
+            show_default="this machine",
         ),
     ] = None,
     network: Annotated[
@@ -56,13 +55,13 @@ def plan(
         float | None,
         typer.Option(
             metavar="DOLLARS",
-            help="What a device costs in an hour.  [default: a published price, where there is one]",
-            show_default=False,
+            help="What a device costs in an hour.",
+            show_default="a published price, where there is one",
         ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(help="Only so many.  [default: powers of two up to all devices]", show_default=False),
+        typer.Option(help="Only so many.", show_default="powers of two up to all devices"),
     ] = None,
     any_answer: Annotated[
         bool,
@@ -126,9 +125,9 @@ def plan(
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="Length of an utterance, where no inputs are named.  [default: 10]",
+            help="Length of an utterance, where no inputs are named.",
             rich_help_panel=_RECOGNITION,
-            show_default=False,
+            show_default="10",
         ),
     ] = None,
     settings: Annotated[

@@ -41,12 +41,16 @@ def prepare(
     dev: Annotated[
         float, typer.Option(min=0.0, max=0.5, help="Part of training held back where there is no dev split.")
     ] = 0.05,
-    max_seconds: Annotated[float, typer.Option(help="Longer utterances are not learnt from.")] = 40.0,
-    subsampling: Annotated[int, typer.Option(help="Of the model to train: CTC needs frames enough.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Of the order, of what is held back or made.")] = 1,
+    max_seconds: Annotated[float, typer.Option(help="Longer utterances of training are left out.")] = 40.0,
+    subsampling: Annotated[
+        int, typer.Option(help="Factor of the model to train, 4 or 8: CTC needs frames enough.")
+    ] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order of rows, of what is held back or made.")] = 1,
     decode: Annotated[
         bool,
-        typer.Option("--decode/--headers-only", help="Read all audio, to find damaged files, or headers."),
+        typer.Option(
+            "--decode/--headers-only", help="Read all audio, to find damaged files, or only headers."
+        ),
     ] = True,
     shards: Annotated[
         bool,

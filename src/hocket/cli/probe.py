@@ -19,20 +19,22 @@ def probe(
         int | None,
         typer.Option(
             min=1,
-            help="Processes at once.  [default: the accelerators, or else the cores, 16 at most]",
-            show_default=False,
+            help="Processes at once.",
+            show_default="the accelerators, or else the cores, 16 at most",
         ),
     ] = None,
-    folder: Annotated[Path, typer.Option(help="On the disk that holds the corpora.")] = Path(),
+    folder: Annotated[
+        Path, typer.Option(help="Where reading is measured: on the disk of the corpora.")
+    ] = Path(),
     preset: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help=f"Models whose products to measure; repeatable.  [default: {', '.join(_PRESETS)}]",
-            show_default=False,
+            help="Models whose products to measure; repeatable.",
+            show_default=", ".join(_PRESETS),
         ),
     ] = None,
-    seconds: Annotated[float, typer.Option(min=1.0, help="Of measuring, about.")] = 75.0,
+    seconds: Annotated[float, typer.Option(min=1.0, help="To measure for, about.")] = 75.0,
     as_json: JsonOption = False,
 ) -> None:
     """Measure this machine: products, memory, accelerators, messages between workers, storage.
@@ -56,9 +58,7 @@ def probe(
 
 
 def hardware(
-    name: Annotated[
-        str | None, typer.Argument(help="One card, with sources.  [default: all]", show_default=False)
-    ] = None,
+    name: Annotated[str | None, typer.Argument(help="One card, with sources.", show_default="all")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Published hardware: rates, memory, links, power, price, and how a model gets there."""

@@ -40,12 +40,12 @@ def recognize(
         str, typer.Option(help="Worker processes, or auto to find the best number (and batch) by measuring.")
     ] = "1",
     batch_seconds: Annotated[
-        float | None, typer.Option(help="Padded audio of a micro-batch, at most.  [default: 60]")
+        float | None, typer.Option(help="Padded audio of a micro-batch, at most.", show_default="60")
     ] = None,
     max_seconds: Annotated[
         float | None,
         typer.Option(
-            help="Longer audio is cut at silences.  [default: the longest that the model was trained on]"
+            help="Longer audio is cut at silences.", show_default="the longest that the model was trained on"
         ),
     ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
@@ -87,7 +87,7 @@ def recognize(
     """Recognise speech with a trained model. Any number of workers gives the same transcripts.
 
     The same command again goes on where the last one ended. What cannot be recognised is listed beside
-    OUT, in OUT's name with .failed; the exit status is then 1.
+    the first OUT, in hyps.failed.jsonl for hyps.jsonl; the exit status is then 1.
     """
     with reporting(as_json) as output, on_stderr() as progress:
         from hocket.recognition import job

@@ -25,7 +25,9 @@ def batch(
     recipe: Annotated[Path, typer.Argument(help="A recipe: a YAML file.", show_default=False)],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the study; the same one goes on.  [default: runs/batch-RECIPE-DATE]"),
+        typer.Option(
+            help="Folder of the study; the same one goes on.", show_default="runs/batch-RECIPE-DATE"
+        ),
     ] = None,
     times: Annotated[
         str, typer.Option(metavar="N,...", help="Sizes of a step, in multiples of the recipe's.")

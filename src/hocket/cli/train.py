@@ -21,8 +21,8 @@ def train(
         int | None,
         typer.Option(
             min=1,
-            help="Worker processes on this machine.  [default: what the layout takes, else 1]",
-            show_default=False,
+            help="Worker processes on this machine.",
+            show_default="what the layout takes, else 1",
         ),
     ] = None,
     run: Annotated[
@@ -30,8 +30,8 @@ def train(
         typer.Option(
             "--run",
             "--run-dir",
-            help="Folder of the run.  [default: runs/RECIPE-DATE]",
-            show_default=False,
+            help="Folder of the run.",
+            show_default="runs/RECIPE-DATE",
         ),
     ] = None,
     resume: Annotated[
