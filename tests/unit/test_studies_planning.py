@@ -32,7 +32,7 @@ def _recipe() -> TrainRecipe:
 
 def test_the_written_recipe_runs_what_was_chosen(tmp_path: Path) -> None:
     target = tmp_path / "out" / "b.yaml"
-    layout = Layout(pp=2, dp_replicate=2, schedule="interleaved", recompute=3)
+    layout = Layout(pp=2, dp_shard=2, schedule="interleaved", recompute=3, reshard="step")
     sync = AllReduceSettings(compression=OneBitSgd())
     write_recipe(_recipe(), Candidate(layout, sync, "bf16", 12), target)
     read = recipes.load(target, TrainRecipe)

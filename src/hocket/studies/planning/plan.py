@@ -149,8 +149,7 @@ def _placed(found: Found, job: Job, jobs: RecipeJobs, ground: Ground) -> tuple[F
 def write_recipe(recipe: TrainRecipe, chosen: Candidate, target: Path) -> None:
     """``recipe`` with the layout, strategy, precision and cut of ``chosen``, every setting written out."""
     layout = chosen.layout
-    given: dict[str, Any] = {"schedule": layout.schedule, "recompute": layout.recompute}
-    given |= dict(zip(AXES, layout.degrees, strict=True))
+    given = asdict(layout)
     batch = recipe.batch.model_copy(update={"micro_batches_per_step": chosen.micro_batches_per_step})
     laid_out = recipe.model_copy(
         update={
