@@ -245,7 +245,6 @@ class _Worker:
                 tensors, num_updates = self._strategy.give()
                 self._line.send("given", tensors, num_updates=num_updates)
             case "validate":
-                self._heartbeat.beat("validating")
                 self._line.send("validated", sums=self._validate(facts["place"], facts["num_places"]))
 
     def _validate(self, place: int, num_places: int) -> list[list[int]] | None:
@@ -255,5 +254,6 @@ class _Worker:
             self._strategy.refresh()
         except (Refused, WorkerLost):
             return None  # a shard was lost just now: the supervisor starts over from a checkpoint
-        sums: list[list[int]] = self._validation.part(self._replica, (place, 0), (num_places, 1)).tolist()
-        return sums
+        sums = self._validation.part(self._replica, (place, 0), (num_places, 1), self._heartbeat.beat)
+        found: list[list[int]] = sums.tolist()
+        return found
