@@ -36,6 +36,7 @@ from hocket.parallel import apply
 from hocket.sync.leased import LeasedContext, LeasedSettings
 from hocket.sync.server import Refused
 from hocket.training.folder import RunFolder
+from hocket.training.holding import hold
 from hocket.training.leased.inbox import Inbox, Loaded
 from hocket.training.leased.state import spec_of
 from hocket.training.parts import make_loader, make_model, make_plan, make_validation
@@ -131,6 +132,7 @@ class _Worker:
             )
         )
         self._strategy.attach(replica)
+        self._hold = recipe.debug.hold
         factor = recipe.debug.slow.get(rank, 1.0)
         self._replica: Replica = SlowReplica(replica, factor) if factor > 1 else replica
         wanted = recipe.batch.cost
@@ -176,6 +178,7 @@ class _Worker:
         lease, watch = loaded.lease, clock.Stopwatch()
         if lease.generation != self._generation:
             return
+        hold(self._hold, lease.batch.step)
         try:
             self._heartbeat.beat("preparing", lease.batch.step)
             with watch.time("communication"):
