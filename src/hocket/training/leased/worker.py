@@ -16,6 +16,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hocket.batching.settings import CostSettings
 from hocket.comms.heartbeat import WAITING, Heartbeat
@@ -243,20 +244,25 @@ class _Worker:
                 self._strategy.take(message.tensors, facts["num_updates"])
             case "rest":
                 self._strategy.rest()
-                self._line.send("rested")
+                self._line.send("rested", question=facts["question"])
             case "give":
                 tensors, num_updates = self._strategy.give()
-                self._line.send("given", tensors, num_updates=num_updates)
+                self._line.send("given", tensors, num_updates=num_updates, question=facts["question"])
             case "validate":
-                self._line.send("validated", sums=self._validate(facts["place"], facts["num_places"]))
+                found = self._validate(facts["place"], facts["num_places"])
+                self._line.send("validated", **found, question=facts["question"])
 
-    def _validate(self, place: int, num_places: int) -> list[list[int]] | None:
+    def _validate(self, place: int, num_places: int) -> dict[str, Any]:
+        """``sums`` of a part of the split, None where there is none; ``missed``: there are no weights now."""
         if self._validation is None:
-            return None
+            return {"sums": None, "missed": False}
         try:
             self._strategy.refresh()
-        except (Refused, WorkerLost):
-            return None  # a shard was lost just now: the supervisor starts over from a checkpoint
+        except Refused:
+            return {"sums": None, "missed": True}
+        except WorkerLost as error:
+            if self._generation >= 0:  # else it was said, and nobody has told this worker to try again
+                self._trouble(error)
+            return {"sums": None, "missed": True}
         sums = self._validation.part(self._replica, (place, 0), (num_places, 1), self._heartbeat.beat)
-        found: list[list[int]] = sums.tolist()
-        return found
+        return {"sums": sums.tolist(), "missed": False}
