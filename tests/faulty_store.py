@@ -18,6 +18,7 @@ _PIECE = 2048
 
 class FaultyServer(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # where the kernel drops a connection, it is tried again a second later
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hocket.comms.heartbeat import read_beats
+from hocket.comms.supervision import is_running
 from hocket.core import events
 
 PATIENCE_SECONDS = 180.0
@@ -56,6 +57,11 @@ def train(recipe: Path, run: Path, *, workers: int, options: tuple[str, ...] = (
         return finish(process)
 
 
+def held(step: int, until: Path) -> tuple[str, str]:
+    """Options of a job that begins ``step`` when the file ``until`` is there: it does not end before."""
+    return "--set", f"debug.hold={{{step}: '{until}'}}"
+
+
 def wait_for_step(run: Path, step: int, attempt: int = 1) -> None:
     """Return as soon as the run has written that step."""
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -79,20 +85,21 @@ def rank_pids(run: Path) -> list[int]:
     return [beat.pid for beat in read_beats(run / "heartbeats")]
 
 
-def await_end(pids: list[int], seconds: float = 20.0) -> None:
+def await_end(pids: Iterable[int], seconds: float = PATIENCE_SECONDS) -> None:
     """Return when none of the processes runs any more; a zombie does not."""
-    deadline = time.monotonic() + seconds
-    while any(running(pid) for pid in pids):
-        assert time.monotonic() < deadline, f"still there: {[pid for pid in pids if running(pid)]}"
+    deadline, left = time.monotonic() + seconds, list(pids)
+    while left := [pid for pid in left if is_running(pid)]:
+        assert time.monotonic() < deadline, f"still there: {left}"
         time.sleep(0.05)
 
 
-def running(pid: int) -> bool:
-    """True when the process exists and is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+def kill_launcher(process: subprocess.Popen[str], run: Path) -> None:
+    """SIGKILL for the launcher alone; returns when its ranks have ended with it."""
+    pids = rank_pids(run)
+    assert pids
+    process.kill()
+    process.wait()
+    await_end(pids)
 
 
 def learnt(run: Path) -> list[tuple[int, int]]:

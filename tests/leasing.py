@@ -145,9 +145,10 @@ class Leasing:
         spec: OptimiserSpec = SGD,
         max_grad_norm: float = 0.0,
         lr: float = 0.1,
-        slow: dict[int, float] | None = None,
+        waits: dict[int, Callable[[Leasing, Lease], bool]] | None = None,
     ) -> None:
-        self.settings, self.lr, self.slow = settings, lr, slow or {}
+        """``waits``: a worker keeps what it computed for a lease until this is true."""
+        self.settings, self.lr, self._waits = settings, lr, waits or {}
         self.generation = 0
         self._per = settings.micro_batches_per_lease
         self.num_parts = -(-NUM_MICRO_BATCHES // self._per)
@@ -205,6 +206,10 @@ class Leasing:
             self.keeper.close()
         return self.course
 
+    def done_by(self, rank: int) -> list[Lease]:
+        """What a worker has contributed so far."""
+        return [lease for who, lease, _ in list(self.course.contributions) if who == rank]
+
     def _until(self, done: Callable[[], bool], seconds: float = 120.0) -> None:
         deadline = time.monotonic() + seconds
         while not done():
@@ -231,7 +236,10 @@ class Leasing:
                 results = self.replicas[member.rank].forward_backward(
                     [micro_batch(ticket.step, spec.index) for spec in specs]
                 )
-                time.sleep(self.slow.get(member.rank, 0.0))
+                time.sleep(0.0)  # let others have their turn
+                goes_on = self._waits.get(member.rank, lambda *_: True)
+                while not goes_on(self, lease) and not self._over.is_set():
+                    time.sleep(0.001)
                 contribution = member.strategy.contribute(lease, results)
                 with self.lock:
                     self.course.contributions.append((member.rank, lease, contribution))

@@ -13,7 +13,19 @@ from typing import Any
 import pytest
 
 from hocket.core import events
-from jobs import PATIENCE_SECONDS, await_end, finish, job, learnt, rank_pid, rank_pids, train, wait_for_step
+from jobs import (
+    PATIENCE_SECONDS,
+    await_end,
+    finish,
+    held,
+    job,
+    kill_launcher,
+    learnt,
+    rank_pid,
+    rank_pids,
+    train,
+    wait_for_step,
+)
 from small import small_recipe
 
 pytestmark = pytest.mark.slow
@@ -54,10 +66,12 @@ def test_a_killed_worker_is_named_and_the_others_go_on(
     name: str, corpus: Path, planned: list[Any], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    with job(write(tmp_path, corpus, STRATEGIES[name]), run, workers=3) as process:
+    recipe = write(tmp_path, corpus, STRATEGIES[name])
+    with job(recipe, run, workers=3, options=held(30, tmp_path / "killed")) as process:
         wait_for_step(run, 3)
         pids = rank_pids(run)
         os.kill(rank_pid(run, 1), signal.SIGKILL)
+        (tmp_path / "killed").touch()
         summary = finish(process)
     assert summary["steps"] == STEPS
     (lost,) = of_kind(run, "worker_lost")
@@ -74,10 +88,12 @@ def test_a_killed_shard_is_restored_and_said(
     name: str, corpus: Path, planned: list[Any], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    with job(write(tmp_path, corpus, STRATEGIES[name]), run, workers=2) as process:
+    recipe = write(tmp_path, corpus, STRATEGIES[name])
+    with job(recipe, run, workers=2, options=held(30, tmp_path / "killed")) as process:
         wait_for_step(run, 13)
         workers = rank_pids(run)
         os.kill(shard_pid(process.pid, 1), signal.SIGKILL)
+        (tmp_path / "killed").touch()
         summary = finish(process)
     assert summary["steps"] == STEPS
     (lost,) = of_kind(run, "shard_lost")
@@ -91,7 +107,8 @@ def test_a_killed_shard_is_restored_and_said(
 
 def test_when_no_worker_is_left_it_ends_and_names_the_last(corpus: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with job(write(tmp_path, corpus, STRATEGIES["bounded"]), run, workers=2) as process:
+    recipe = write(tmp_path, corpus, STRATEGIES["bounded"])
+    with job(recipe, run, workers=2, options=held(30, tmp_path / "never")) as process:
         wait_for_step(run, 2)
         for pid in rank_pids(run):
             os.kill(pid, signal.SIGKILL)
@@ -105,24 +122,23 @@ def test_when_no_worker_is_left_it_ends_and_names_the_last(corpus: Path, tmp_pat
 @pytest.mark.parametrize("name", ["bounded", "gossip"])
 def test_without_the_supervisor_all_end_and_say_so(name: str, corpus: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with job(write(tmp_path, corpus, STRATEGIES[name]), run, workers=2) as process:
+    recipe = write(tmp_path, corpus, STRATEGIES[name])
+    with job(recipe, run, workers=2, options=held(30, tmp_path / "never")) as process:
         wait_for_step(run, 2)
-        pids = rank_pids(run)
-        process.kill()
-        process.wait()
-        await_end(pids, PATIENCE_SECONDS)
+        kill_launcher(process, run)
     for log in run.glob("logs/attempt-1/worker-*/stderr.log"):
         assert f"the supervisor (pid {process.pid}" in log.read_text()
-    assert train(tmp_path / "recipe.yaml", run, workers=2, options=("--resume",))["steps"] == STEPS
+    assert train(recipe, run, workers=2, options=("--resume",))["steps"] == STEPS
 
 
 def test_a_frozen_worker_is_named_ended_and_its_work_done_by_others(corpus: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     recipe = write(tmp_path, corpus, STRATEGIES["bounded"], faults={"link_seconds": 12})
-    with job(recipe, run, workers=2) as process:
+    with job(recipe, run, workers=2, options=held(30, tmp_path / "frozen")) as process:
         wait_for_step(run, 3)
         frozen = rank_pid(run, 1)
         os.kill(frozen, signal.SIGSTOP)
+        (tmp_path / "frozen").touch()
         assert finish(process)["steps"] == STEPS
     (lost,) = of_kind(run, "worker_lost")
     assert lost["rank"] == 1
@@ -135,7 +151,7 @@ def test_a_stopped_run_goes_on_with_other_workers_and_another_strategy(
 ) -> None:
     run = tmp_path / "run"
     recipe = write(tmp_path, corpus, STRATEGIES["synchronous"])
-    with job(recipe, run, workers=2) as process:
+    with job(recipe, run, workers=2, options=held(20, run / "stop")) as process:
         wait_for_step(run, 4)
         process.send_signal(signal.SIGTERM)
         told = finish(process)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,9 +68,15 @@ def material(tmp_path: Path) -> tuple[Path, Path]:
 def test_workers_that_call_back_give_the_same_file_and_are_replaced(
     material: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    started: list[ray_engine.RayWorker] = []
+
+    def launch(start: Any) -> ray_engine.RayWorker:
+        started.append(ray_engine.RayWorker(StandIn(), start, 0))
+        return started[-1]
+
     @contextmanager
     def cluster() -> Iterator[Any]:
-        yield lambda start: ray_engine.RayWorker(StandIn(), start, 0), 2, 0
+        yield launch, 2, 0
 
     monkeypatch.setattr(ray_engine, "cluster", cluster)
     model, sounds = material
@@ -77,9 +84,10 @@ def test_workers_that_call_back_give_the_same_file_and_are_replaced(
 
     def kill_one(progress: Any) -> None:
         if progress.num_done and not killed:
-            killed.extend(pid for pid in children() if pid not in killed)
-            if killed:
-                os.kill(killed[0], signal.SIGKILL)
+            killed.append(children()[0])
+            os.kill(killed[0], signal.SIGKILL)
+            while all(worker._end.is_alive() for worker in started):  # its line ends before any more work
+                time.sleep(0.01)
 
     here = recognize(model, [str(sounds)], tmp_path / "here.jsonl", max_utterances=1)
     there = recognize(
@@ -88,7 +96,9 @@ def test_workers_that_call_back_give_the_same_file_and_are_replaced(
     )  # fmt: skip
     assert (tmp_path / "there.jsonl").read_bytes() == (tmp_path / "here.jsonl").read_bytes()
     assert here.num_utterances == there.num_utterances == 8
-    assert not children(), "a worker whose line has ended ends"
+    for worker in started:  # whose line has ended
+        worker._end.join()
+    assert not children()
     assert len(there.losses) == 1 and "(on Ray) was ended by signal 9" in there.losses[0]
     again = recognize(model, [str(sounds)], tmp_path / "there.jsonl", max_utterances=1)
     assert again.num_earlier == 8, "a journal does not know the engine"

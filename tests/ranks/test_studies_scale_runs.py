@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hocket.comms.links import why_not
+from hocket.comms.links import Hosts, why_not
 from hocket.core import events
 from hocket.core.errors import RunError
 from hocket.studies.scale import Watch, running, scale
@@ -86,8 +88,10 @@ def test_a_study_goes_on_where_it_was_interrupted(
 
 @pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 def test_workers_on_hosts_of_their_own_speak_over_the_link(
-    write_recipe: Callable[..., Path], tmp_path: Path
+    write_recipe: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    own = partial(Hosts, name=f"hkt{os.getpid()}")  # whoever else studies links on this machine
+    monkeypatch.setattr(running, "Hosts", own)
     asked = checked(
         {
             "steps": 4,

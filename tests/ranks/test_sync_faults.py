@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hocket.core import events
-from jobs import finish, job, learnt, rank_pid, train, wait_for_step
+from jobs import finish, held, job, learnt, rank_pid, train, wait_for_step
 from small import small_recipe
 
 pytestmark = pytest.mark.slow
@@ -28,9 +28,10 @@ def test_a_killed_worker_costs_time_and_nothing_else(
     recipe.write_text(json.dumps(small_recipe(corpus, sync=sync)))
     undisturbed = train(recipe, tmp_path / "undisturbed", workers=2)
     run = tmp_path / "run"
-    with job(recipe, run, workers=2) as process:
+    with job(recipe, run, workers=2, options=held(15, tmp_path / "killed")) as process:
         wait_for_step(run, 10 if sync["name"] == "all_reduce" else 7)
         os.kill(rank_pid(run, 1), signal.SIGKILL)
+        (tmp_path / "killed").touch()
         summary = finish(process)
     assert summary["weights_sha256"] == undisturbed["weights_sha256"]
     assert learnt(run) == learnt(tmp_path / "undisturbed")
@@ -47,7 +48,7 @@ def test_it_goes_on_with_another_number_of_workers(corpus: Path, tmp_path: Path)
     sync = {"name": "local_sgd", "sync_every": 2, "outer": "bmuf", "compression": "one_bit"}
     recipe, run = tmp_path / "recipe.yaml", tmp_path / "run"
     recipe.write_text(json.dumps(small_recipe(corpus, sync=sync)))
-    with job(recipe, run, workers=3) as process:
+    with job(recipe, run, workers=3, options=held(10, run / "stop")) as process:
         wait_for_step(run, 5)
         process.send_signal(signal.SIGTERM)
         told = finish(process)

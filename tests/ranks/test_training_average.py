@@ -1,7 +1,6 @@
 """The average of the weights on several workers: the same, through kills and on other numbers."""
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 
 from hocket.core import events
 from hocket.model import store
-from jobs import finish, job, train, wait_for_step
+from jobs import finish, held, job, kill_launcher, train, wait_for_step
 from small import small_recipe
 
 EXACT = {"numerics": {"exact": True}, "validation": {"every_steps": 8}}
@@ -28,10 +27,9 @@ def test_it_is_bit_equal_on_any_workers_and_through_a_kill(corpus: Path, tmp_pat
     alone = train(recipe, tmp_path / "alone", workers=1)
     plain = train(recipe, tmp_path / "plain", workers=1, options=("--set", "ema.decay=0"))
     run = tmp_path / "run"
-    with job(recipe, run, workers=3) as process:
+    with job(recipe, run, workers=3, options=held(14, tmp_path / "never")) as process:
         wait_for_step(run, 9)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        kill_launcher(process, run)
     with job(recipe, run, workers=2, options=("--resume",)) as process:
         summary = finish(process)
     assert summary["weights_sha256"] == alone["weights_sha256"]

@@ -9,7 +9,7 @@ import pytest
 
 from hocket.core import events
 from hocket.model import store
-from jobs import finish, job, train, wait_for_step
+from jobs import finish, held, job, kill_launcher, train, wait_for_step
 from small import small_recipe
 
 pytestmark = pytest.mark.slow
@@ -52,10 +52,9 @@ def test_it_stops_after_the_same_step_however_it_was_disturbed(corpus: Path, tmp
     assert store.weights_sha256(store.load(model)) == alone["weights_sha256"]
 
     killed = tmp_path / "killed"
-    with job(recipe, killed, workers=3) as process:
+    with job(recipe, killed, workers=3, options=held(last - 1, tmp_path / "never")) as process:
         wait_for_step(killed, last - 3)  # after a validation in vain, before the one that ends the run
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        kill_launcher(process, killed)
     assert outcome(train(recipe, killed, workers=2, options=("--resume",))) == outcome(alone)
     assert validations(killed) == seen
 
@@ -74,7 +73,7 @@ def test_it_stops_after_the_same_step_however_it_was_disturbed(corpus: Path, tmp
         "--set",
         f"steps={steps}",
     )
-    with job(recipe, stopped, workers=1, options=options) as process:
+    with job(recipe, stopped, workers=1, options=(*options, *held(12, stopped / "stop"))) as process:
         wait_for_step(stopped, 1)
         process.send_signal(signal.SIGTERM)
         finish(process)

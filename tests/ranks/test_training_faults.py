@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -15,7 +14,20 @@ import pytest
 from hocket.comms.launch import EXIT_PEER_LOST
 from hocket.core import events
 from hocket.training import launch
-from jobs import PATIENCE_SECONDS, await_end, finish, job, learnt, rank_pid, rank_pids, train, wait_for_step
+from jobs import (
+    PATIENCE_SECONDS,
+    await_end,
+    finish,
+    held,
+    job,
+    kill_launcher,
+    learnt,
+    rank_pid,
+    rank_pids,
+    train,
+    wait_for_step,
+)
+from ports import free_port
 from processes import start_apart
 from small import small_recipe
 
@@ -55,10 +67,11 @@ def test_a_killed_worker_costs_time_and_nothing_else(
 ) -> None:
     run, step, rank = tmp_path / "run", draw.randrange(1, 14), draw.randrange(3)
     print(f"SIGKILL of rank {rank} at step {step}")
-    with job(recipe, run, workers=3) as process:
+    with job(recipe, run, workers=3, options=held(15, tmp_path / "killed")) as process:
         wait_for_step(run, step)
         pids = rank_pids(run)
         os.kill(rank_pid(run, rank), signal.SIGKILL)
+        (tmp_path / "killed").touch()
         summary = finish(process)
     assert summary["weights_sha256"] == undisturbed[0]["weights_sha256"]
     assert learnt(run) == undisturbed[1]
@@ -74,13 +87,10 @@ def test_a_killed_job_goes_on_with_fewer_workers(
 ) -> None:
     run, step = tmp_path / "run", draw.randrange(1, 14)
     print(f"SIGKILL of the job at step {step}")
-    with job(recipe, run, workers=3) as process:
+    with job(recipe, run, workers=3, options=held(15, tmp_path / "never")) as process:
         wait_for_step(run, step)
-        pids = rank_pids(run)
-        assert len(pids) == 3
-        process.kill()  # the launcher alone: its workers must not outlive it
-        process.wait()
-        await_end(pids)
+        assert len(rank_pids(run)) == 3
+        kill_launcher(process, run)
     summary = train(recipe, run, workers=2, options=("--resume",))
     assert summary["workers"] == 2
     assert summary["weights_sha256"] == undisturbed[0]["weights_sha256"]
@@ -93,7 +103,7 @@ def test_a_signal_saves_and_leaves_with_success(
 ) -> None:
     run, step = tmp_path / "run", draw.randrange(1, 12)
     print(f"{number.name} at step {step}")
-    with job(recipe, run, workers=2) as process:
+    with job(recipe, run, workers=2, options=held(13, run / "stop")) as process:
         wait_for_step(run, step)
         pids = rank_pids(run)
         process.send_signal(number)
@@ -111,9 +121,11 @@ def test_a_signal_saves_and_leaves_with_success(
 
 def test_a_frozen_worker_is_named_ended_and_replaced(recipe: Path, tmp_path: Path, undisturbed: Any) -> None:
     run = tmp_path / "run"
-    with job(recipe, run, workers=2, options=("--set", "faults.silence_seconds=4")) as process:
+    options = (*held(12, tmp_path / "frozen"), "--set", "faults.silence_seconds=4")
+    with job(recipe, run, workers=2, options=options) as process:
         wait_for_step(run, 4)
         os.kill(rank_pid(run, 1), signal.SIGSTOP)
+        (tmp_path / "frozen").touch()
         summary = finish(process)
     assert summary["weights_sha256"] == undisturbed[0]["weights_sha256"]
     restarts = [event for event in events.read(run / "events.jsonl") if event["event"] == "restart"]
@@ -123,13 +135,13 @@ def test_a_frozen_worker_is_named_ended_and_replaced(recipe: Path, tmp_path: Pat
 def test_without_the_rank_that_all_meet_at_the_others_end_and_name_it(recipe: Path, tmp_path: Path) -> None:
     """As under srun: the store is in rank 0, and nobody starts ranks again."""
     run = tmp_path / "run"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    processes = [start_apart(join, rank, port, recipe, run) for rank in range(3)]
+    port, killed = free_port(), tmp_path / "killed"
+    processes = [start_apart(join, rank, port, recipe, run, killed) for rank in range(3)]
     try:
         wait_for_step(run, 4)
         first = rank_pid(run, 0)
         os.kill(first, signal.SIGKILL)
+        killed.touch()
         for process in processes:
             process.join(PATIENCE_SECONDS)
     finally:
@@ -143,13 +155,16 @@ def test_without_the_rank_that_all_meet_at_the_others_end_and_name_it(recipe: Pa
         assert "--resume" in hint
 
 
-def join(rank: int, port: int, recipe: Path, run: Path) -> None:
-    """Be one rank of a job that somebody else started; for a process of its own."""
+def join(rank: int, port: int, recipe: Path, run: Path, killed: Path) -> None:
+    """Be one rank of a job that somebody else started; for a process of its own.
+
+    None begins step 12 before ``killed`` is there.
+    """
     place = {"WORLD_SIZE": "3", "RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ.update(place)
     with (run.parent / f"rank-{rank}.log").open("w") as log:
         os.dup2(log.fileno(), 2)
-    status = launch.join(recipe, run=run)
+    status = launch.join(recipe, run=run, overrides=held(12, killed)[1:])
     sys.stderr.flush()
     os._exit(status)
 

@@ -1,7 +1,6 @@
 """Two corpora, noise, rooms and an average of the weights: the same on any workers, through a kill."""
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 
 from hocket.core import events
 from hocket.corpus.prepare import PrepareSettings, prepare
-from jobs import finish, job, learnt, train, wait_for_step
+from jobs import finish, held, job, kill_launcher, learnt, train, wait_for_step
 from small import small_recipe
 
 pytestmark = pytest.mark.slow
@@ -31,10 +30,9 @@ def test_mixed_corpora_give_the_same_model_on_any_workers(corpus: Path, tmp_path
     recipe.write_text(json.dumps(small_recipe(corpus) | changes))
     alone = train(recipe, tmp_path / "alone", workers=1)
     run = tmp_path / "run"
-    with job(recipe, run, workers=3) as process:
+    with job(recipe, run, workers=3, options=held(14, tmp_path / "never")) as process:
         wait_for_step(run, 7)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        kill_launcher(process, run)
     with job(recipe, run, workers=2, options=("--resume",)) as process:
         summary = finish(process)
     assert summary["weights_sha256"] == alone["weights_sha256"]

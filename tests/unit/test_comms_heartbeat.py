@@ -5,7 +5,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from hocket.comms.heartbeat import EXIT_HUNG, Heartbeat, read_beats
+from hocket.core import clock
 
 SILENT = """
 import sys, time
@@ -45,6 +48,24 @@ def test_a_rank_that_waits_for_others_is_given_twice_the_time(tmp_path: Path) ->
     done, seconds = run_silent(tmp_path, "waiting")
     assert done.returncode == EXIT_HUNG
     assert seconds > 2.0
+
+
+def test_time_in_which_nobody_could_run_is_not_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a machine slept, or a process was stopped: the clock is far on, and nothing hangs."""
+    ended: list[int] = []
+    monkeypatch.setattr("hocket.comms.heartbeat.os._exit", ended.append)
+    heartbeat = Heartbeat(tmp_path, rank=1, limit=60.0)
+    heartbeat.beat("computing", 3)
+    later = clock.wall() + 1000.0
+    monkeypatch.setattr(clock, "wall", lambda: later)
+    deadline = time.monotonic() + 60
+    while read_beats(tmp_path)[0].written < later:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    heartbeat.close()
+    assert ended == []
 
 
 def test_beats_can_be_read_by_others_and_go_when_the_rank_does(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from hocket.comms.launch import launched_by_others, rank_environment
-from hocket.comms.supervision import FolderLock
+from hocket.comms.supervision import FolderLock, is_running
 from hocket.core.errors import RunError
+from jobs import PATIENCE_SECONDS, await_end
 
 
 def test_slurm_is_recognised_and_translated() -> None:
@@ -43,25 +44,34 @@ def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
         pass
 
 
+def test_a_process_runs_until_it_has_ended() -> None:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        assert is_running(process.pid)
+        process.kill()
+        await_end([process.pid])
+        assert process.returncode is None  # though nobody has waited for it
+    assert not is_running(process.pid)
+
+
 def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
     child = (
         "from hocket.comms.supervision import die_with_parent\n"
         "import os, pathlib, time\n"
         "die_with_parent()\n"
-        f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))\n"
-        "time.sleep(60)\n"
+        f"pathlib.Path({str(tmp_path / 'new')!r}).write_text(str(os.getpid()))\n"
+        f"os.rename({str(tmp_path / 'new')!r}, {str(tmp_path / 'pid')!r})\n"
+        "time.sleep(600)\n"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"]
     )
     pid_file = tmp_path / "pid"
-    deadline = time.monotonic() + 30
-    while not (pid_file.exists() and pid_file.read_text()):
-        assert time.monotonic() < deadline, "the child did not start"
-        time.sleep(0.02)
-    parent.kill()
-    parent.wait()
-    status = Path("/proc", pid_file.read_text(), "stat")
-    while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z":
-        assert time.monotonic() < deadline, "the child outlived its parent"
-        time.sleep(0.02)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    try:
+        while not pid_file.exists():
+            assert time.monotonic() < deadline, "the child did not start"
+            time.sleep(0.02)
+    finally:
+        parent.kill()
+        parent.wait()
+    await_end([int(pid_file.read_text())])

@@ -82,7 +82,7 @@ def test_only_what_leaves_a_leaf_switch_crosses_its_thin_cable() -> None:
         assert crossed() < 0.1 * beside.num_bytes
         across = measure(hosts[0], hosts[2], seconds=0.4)
         assert crossed() > across.num_bytes
-        assert across.bits_per_second < 1.05 * uplink.bits_per_second
+        assert across.bits_per_second < 1.1 * uplink.bits_per_second  # a burst is much of so short a time
     assert namespaces() == []
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from hocket.comms.ranks import Ranks
-from jobs import await_end, running
+from hocket.comms.supervision import is_running
+from jobs import await_end
 
 WORKER = """
     import os, pathlib, signal, sys, time
@@ -22,6 +23,8 @@ WORKER = """
 
     def main():
         rank, what, out = int(os.environ["RANK"]), sys.argv[1], pathlib.Path(sys.argv[2])
+        if what == "deaf":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         mine = out.joinpath(f"{os.environ['RANK']}.tmp")
         mine.write_text(f"{os.getpid()} {imported_by}")
         mine.rename(mine.with_suffix(".pid"))
@@ -33,8 +36,6 @@ WORKER = """
             sys.exit(3)
         if what == "die" and rank == 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        if what == "deaf":
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if what in ("deaf", "raise", "exit", "die", "wait"):
             while len(list(out.glob("*.pid"))) < int(os.environ["WORLD_SIZE"]):
                 time.sleep(0.01)
@@ -115,9 +116,9 @@ def test_ranks_end_with_their_nursery_and_the_next_attempt_has_a_new_one(
 def test_leaving_the_block_leaves_no_process(tmp_path: Path, ranks: Ranks) -> None:
     ranks.run_attempt(["leave", str(tmp_path)], workers=1, log_dir=tmp_path / "logs")
     nursery = pids(tmp_path)[0][1]
-    assert running(nursery)
+    assert is_running(nursery)
     ranks.__exit__(None, None, None)
-    assert not running(nursery)
+    assert not is_running(nursery)
 
 
 def test_a_module_that_cannot_be_imported_is_a_fault_of_the_program(tmp_path: Path) -> None:

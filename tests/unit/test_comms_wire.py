@@ -31,7 +31,7 @@ class Ends:
 
     def open(self, max_payload: int = LIMIT) -> tuple[Line, Line]:
         ours = connect(self.listener.address, self.secret, "the client", max_payload=max_payload)
-        assert self._here.wait(10)
+        assert self._here.wait(60)
         assert self.theirs is not None
         return ours, self.theirs
 
@@ -115,7 +115,7 @@ def test_a_proof_cannot_be_used_again(ends: Ends) -> None:
 
         threading.Thread(target=relay, daemon=True).start()
         connect(middle.getsockname(), ends.secret, "the client", max_payload=LIMIT)
-        assert ends._here.wait(10)
+        assert ends._here.wait(60)
     ends.theirs = None
     with socket.create_connection(ends.listener.address) as stranger:
         stranger.recv(4096)
@@ -185,7 +185,7 @@ def test_a_link_that_stalls_for_five_seconds_loses_nothing(ends: Ends) -> None:
 
         threading.Thread(target=relay, daemon=True).start()
         ours = connect(middle.getsockname(), ends.secret, "the client", max_payload=LIMIT)
-        assert ends._here.wait(10)
+        assert ends._here.wait(60)
         theirs = ends.theirs
         assert theirs is not None
         for line in (ours, theirs):

@@ -48,7 +48,21 @@ def _fetcher(store: Silent, meter: Meter, hedge: bool = True, **patience: float)
     return Fetcher(store, meter, requests=8, hedge=hedge, **given)
 
 
-def test_a_late_answer_is_asked_for_a_second_time() -> None:
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Time that passes while somebody waits for what does not come, and never else."""
+    now = [0.0]
+
+    def passes(answers: list[Future[bytes]], timeout: float, **_: object) -> None:
+        if not any(answer.done() for answer in answers):
+            now[0] += timeout + 1e-6  # rounding must not make it stand still
+
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    monkeypatch.setattr("hocket.corpus.storage.fetching.wait", passes)
+    return now
+
+
+def test_a_late_answer_is_asked_for_a_second_time(patient: list[float]) -> None:
     meter, store = Meter(), Silent([None, b"right"])
     for _ in range(40):
         meter.answered(0.001)
@@ -57,7 +71,7 @@ def test_a_late_answer_is_asked_for_a_second_time() -> None:
     assert (meter.total.requests, meter.total.hedged_bytes, meter.total.retries) == (2, 5, 0)
 
 
-def test_second_requests_are_rare() -> None:
+def test_second_requests_are_rare(patient: list[float]) -> None:
     meter, store = Meter(), Silent([None, b"right", None, b"right"])
     for _ in range(40):
         meter.answered(0.001)
@@ -122,18 +136,11 @@ def test_who_waits_for_an_answer_is_woken() -> None:
     assert store.asked[0].cancelled()
 
 
-def test_a_silent_store_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-
-    def passes(futures: list[Future[bytes]], timeout: float, **_: object) -> None:
-        now[0] += timeout
-
-    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
-    monkeypatch.setattr("hocket.corpus.storage.fetching.wait", passes)
+def test_a_silent_store_is_given_up_in_time(patient: list[float]) -> None:
     fetcher = _fetcher(Silent([None] * 9), Meter(), timeout_seconds=20.0, give_up_seconds=180.0)
     with pytest.raises(CorpusError, match=r"not be read for 180 s.*no answer in"):
         fetcher.fetch("x", 100, 0, 5, lambda data: [])
-    assert 180 <= now[0] <= 180 + 20 + 20 + 15  # the last try, a look at the size, and a pause
+    assert 180 <= patient[0] <= 180 + 20 + 20 + 15  # the last try, a look at the size, and a pause
 
 
 def test_patience_may_be_endless(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,12 @@
 Each rank writes ``rank-K.json`` once a second from a thread and says what its main thread does and
 since when. A main thread that stays silent in a phase of its own (reading, computing) for longer
 than the limit is the culprit: its stack goes to its log, its name to the events, the process ends,
-and the others are restarted from the last checkpoint. A rank that waits for others is not
+and the others are restarted from the last checkpoint. A rank that starts, or waits for others, is not
 suspected before twice that time. A process that is frozen altogether cannot speak for itself: the
 launcher sees an old file and kills it.
+
+Silence is counted in turns of who listens, not by a clock: time in which a process was stopped, or the
+whole machine slept, passes for nobody, and nobody is suspected for it.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hocket.core import clock
@@ -24,10 +27,11 @@ from hocket.core import clock
 EXIT_HUNG = 76
 """Exit status of a worker that ended itself because it was silent for too long."""
 
+STARTING = "starting"
 WAITING = "waiting for other ranks"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Beat:
     """The content of a heartbeat file."""
 
@@ -49,7 +53,7 @@ class Heartbeat:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / f"rank-{rank}.json"
         self._limit = limit
-        self._beat = Beat(rank, os.getpid(), os.uname().nodename, -1, "starting", clock.wall(), 0.0)
+        self._beat = Beat(rank, os.getpid(), os.uname().nodename, -1, STARTING, clock.wall(), 0.0)
         self._stop = threading.Event()
         self._write()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -57,9 +61,9 @@ class Heartbeat:
 
     def beat(self, phase: str, step: int | None = None) -> None:
         """The main thread is alive and enters ``phase``."""
-        self._beat.phase, self._beat.since = phase, clock.wall()
-        if step is not None:
-            self._beat.step = step
+        before = self._beat
+        step = before.step if step is None else step
+        self._beat = replace(before, phase=phase, since=clock.wall(), step=step)  # all of it at one stroke
 
     def close(self) -> None:
         """Stop beating and remove the file."""
@@ -68,10 +72,12 @@ class Heartbeat:
         self._path.unlink(missing_ok=True)
 
     def _run(self) -> None:
-        while not self._stop.wait(min(1.0, self._limit / 5)):
+        turn, heard, silent = min(1.0, self._limit / 5), self._beat, 0.0
+        while not self._stop.wait(turn):
             beat = self._beat
-            silent = clock.wall() - beat.since
-            if silent > (2 * self._limit if beat.phase == WAITING else self._limit):
+            silent = silent + turn if beat is heard else 0.0
+            heard = beat
+            if silent > (2 * self._limit if beat.phase in (STARTING, WAITING) else self._limit):
                 print(
                     f"rank {beat.rank} on {beat.host} was silent for {silent:.0f} s "
                     f"in phase {beat.phase!r} at step {beat.step}; its stack:",
@@ -86,9 +92,8 @@ class Heartbeat:
                 continue  # a full disk must not end a healthy rank; the launcher is patient
 
     def _write(self) -> None:
-        self._beat.written = clock.wall()
         temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(self._beat)))
+        temporary.write_text(json.dumps(asdict(replace(self._beat, written=clock.wall()))))
         temporary.replace(self._path)
 
 

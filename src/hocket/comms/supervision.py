@@ -10,7 +10,7 @@ import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -18,6 +18,8 @@ from hocket.core.errors import RunError
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
+_prctl = ctypes.CDLL(None, use_errno=True).prctl if platform.system() == "Linux" else None
+"""Looked up once: between fork and exec a library must not be."""
 
 
 def die_with_parent(parent: int | None = None) -> None:
@@ -27,8 +29,8 @@ def die_with_parent(parent: int | None = None) -> None:
     by itself (prctl(2), PR_SET_PDEATHSIG); elsewhere a thread looks once a second.
     """
     parent = os.getppid() if parent is None else parent
-    if platform.system() == "Linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it ended between the two calls
             os.kill(os.getpid(), signal.SIGKILL)
         return
@@ -47,14 +49,25 @@ def outlive_parent() -> None:
 
     For a process that has something to say about it before it ends.
     """
-    if platform.system() == "Linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, 0)
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, 0)
 
 
 def name_process(name: str) -> None:
     """What ``ps`` and ``top`` call this process, where the system can (Linux: 15 characters of it)."""
-    if platform.system() == "Linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+    if _prctl is not None:
+        _prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+
+
+def is_running(pid: int) -> bool:
+    """True while a process of this host has not ended; one that has, and that nobody has waited for, has."""
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    with suppress(OSError):  # not Linux, or gone since
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return not Path("/proc/self/stat").exists()
 
 
 class FolderLock(AbstractContextManager["FolderLock"]):

@@ -96,23 +96,20 @@ class Line:
 
     def send(self, kind: str, tensors: Sequence[torch.Tensor] = (), **facts: Any) -> None:
         """Send one message. Raises :class:`WorkerLost` naming the peer when it is gone or does not read."""
-        flat = [tensor.detach().reshape(-1).cpu().contiguous() for tensor in tensors]
-        shapes = [[str(tensor.dtype).removeprefix("torch."), tensor.numel()] for tensor in flat]
-        head = json.dumps({"kind": kind, "tensors": shapes, "facts": facts}).encode()
-        payload = [_bytes_of(tensor) for tensor in flat if tensor.numel()]
-        frame = _FRAME.pack(_MAGIC, len(head), sum(len(part) for part in payload))
+        parts = _frame(kind, tensors, facts)
         with self._sending:
-            try:
-                self._send_all([memoryview(frame + head), *payload])
-            except OSError as error:
-                self.close()
-                why = _why(error, "took nothing from the line for too long")
-                raise WorkerLost(f"{self.peer}: {why}") from None
+            self._send_all(parts)
 
     def beat(self) -> None:
-        """A sign of life, passed over by ``receive``; needless while something is being sent."""
-        if not self._sending.locked():
-            self.send(_BEAT)
+        """A sign of life, passed over by ``receive``; needless while something is being sent.
+
+        It never waits for another message to go out: else who beats on several would be late on the rest.
+        """
+        if self._sending.acquire(blocking=False):
+            try:
+                self._send_all(_frame(_BEAT, (), {}))
+            finally:
+                self._sending.release()
 
     def receive(self, into: torch.Tensor | None = None) -> Message:
         """The next message. A first tensor of the size and type of ``into`` is received right there.
@@ -136,13 +133,19 @@ class Line:
         self._socket.close()
 
     def _send_all(self, parts: list[memoryview]) -> None:
-        while parts:
-            sent = self._socket.sendmsg(parts[:64])
-            self.bytes_sent += sent
-            while parts and sent >= len(parts[0]):
-                sent -= len(parts.pop(0))
-            if parts and sent:
-                parts[0] = parts[0][sent:]
+        """For who holds the lock. Raises :class:`WorkerLost`."""
+        try:
+            while parts:
+                sent = self._socket.sendmsg(parts[:64])
+                self.bytes_sent += sent
+                while parts and sent >= len(parts[0]):
+                    sent -= len(parts.pop(0))
+                if parts and sent:
+                    parts[0] = parts[0][sent:]
+        except OSError as error:
+            self.close()
+            why = _why(error, "took nothing from the line for too long")
+            raise WorkerLost(f"{self.peer}: {why}") from None
 
     def _receive(self, into: torch.Tensor | None) -> Message:
         magic, head_size, payload_size = _FRAME.unpack(self._exactly(_FRAME.size))
@@ -291,6 +294,16 @@ def _set_timeout(connection: socket.socket, option: int, seconds: float) -> None
     whole = int(seconds)
     micro = int((seconds - whole) * 1e6)
     connection.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", whole, micro))
+
+
+def _frame(kind: str, tensors: Sequence[torch.Tensor], facts: dict[str, Any]) -> list[memoryview]:
+    """A message as it goes onto the wire."""
+    flat = [tensor.detach().reshape(-1).cpu().contiguous() for tensor in tensors]
+    shapes = [[str(tensor.dtype).removeprefix("torch."), tensor.numel()] for tensor in flat]
+    head = json.dumps({"kind": kind, "tensors": shapes, "facts": facts}).encode()
+    payload = [_bytes_of(tensor) for tensor in flat if tensor.numel()]
+    frame = _FRAME.pack(_MAGIC, len(head), sum(len(part) for part in payload))
+    return [memoryview(frame + head), *payload]
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:

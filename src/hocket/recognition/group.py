@@ -38,7 +38,7 @@ from hocket.recognition.process import environment
 
 _IDLE = timedelta(days=30)
 """How long followers wait for work."""
-_LAST_WORDS_SECONDS = 1.0
+_LAST_WORDS_SECONDS = 10.0
 
 
 class GroupEncoder:

@@ -68,6 +68,7 @@ class Gossip:
         self._wanted = threading.Semaphore(0)
         self._idle = threading.Event()
         self._idle.set()
+        self._failure: BaseException | None = None
         self._listener = context.listen(self._serve)
         threading.Thread(target=self._exchange_for_ever, name="exchange", daemon=True).start()
 
@@ -87,7 +88,7 @@ class Gossip:
     def join(self, facts: dict[str, Any]) -> None:
         """Who is there now."""
         self._members = {int(rank): (host, port) for rank, (host, port) in facts["members"].items()}
-        for rank in [rank for rank in self._lines if rank not in self._members]:
+        for rank in [rank for rank in list(self._lines) if rank not in self._members]:
             self._drop(rank)
 
     def prepare(self, lease: Lease) -> None:
@@ -115,9 +116,11 @@ class Gossip:
         return Contribution(norm, staleness)
 
     def rest(self) -> None:
-        """Take the own step, and wait for the exchange that is under way."""
+        """Take the own step, and wait for the exchange that is under way. Raises what exchanging raised."""
         self._take_step()
         self._idle.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def give(self) -> tuple[list[torch.Tensor], float]:
         """The weights that neighbours average, and the own optimiser's state."""
@@ -173,34 +176,46 @@ class Gossip:
     def _exchange_for_ever(self) -> None:
         while True:
             self._wanted.acquire()
-            rank = self._choose()
-            if rank is not None:
-                try:
-                    self._exchange(rank)
-                except WorkerLost:  # the supervisor says who is lost; until then others are asked
-                    self._drop(rank)
-                finally:
-                    self._asked = None
-            self._idle.set()
+            try:
+                chosen = self._choose()
+                if chosen is not None:
+                    self._exchange(*chosen)
+            except BaseException as error:  # the main thread raises it again
+                self._failure = error
+            finally:
+                self._asked = None
+                self._idle.set()
 
-    def _choose(self) -> int | None:
-        """The next neighbour: the same sequence whenever the same seed and members come together."""
-        ranks = sorted(self._members)
+    def _choose(self) -> tuple[int, Address] | None:
+        """The next neighbour: the same sequence whenever the same seed and members come together.
+
+        With its address: by the time it is asked it may be no member any more.
+        """
+        members = self._members
+        ranks = sorted(members)
         if self._rank not in ranks or len(ranks) < 2:
             return None
         self._num_exchanges += 1
         place = ranks.index(self._rank)
         if self._settings.topology == "ring":
-            return ranks[(place + (1 if self._num_exchanges % 2 else -1)) % len(ranks)]
+            rank = ranks[(place + (1 if self._num_exchanges % 2 else -1)) % len(ranks)]
+            return rank, members[rank]
         drawn = seeds.uniform(
             seeds.key("gossip", self._seed, self._rank), np.array([self._num_exchanges], dtype=np.uint64)
         )
-        return ranks[(place + 1 + int(drawn[0] * (len(ranks) - 1))) % len(ranks)]
+        rank = ranks[(place + 1 + int(drawn[0] * (len(ranks) - 1))) % len(ranks)]
+        return rank, members[rank]
 
-    def _exchange(self, rank: int) -> None:
-        if rank not in self._lines:
-            self._lines[rank] = self._connect(self._members[rank])
-        line = self._lines[rank]
+    def _exchange(self, rank: int, address: Address) -> None:
+        try:
+            line = self._lines.get(rank)
+            if line is None:
+                line = self._lines[rank] = self._connect(address)
+            self._mix(rank, line)
+        except WorkerLost:  # the supervisor says who is lost; until then others are asked
+            self._drop(rank)
+
+    def _mix(self, rank: int, line: Line) -> None:
         self._asked = rank  # before the copy: what is served from here on cannot come from that side
         with self._lock:
             copy = self._own.to("cpu", copy=True)

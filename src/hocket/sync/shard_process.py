@@ -20,6 +20,8 @@ from hocket.comms.wire import Line, Listener
 from hocket.core.errors import WorkerLost
 from hocket.sync.shard import Shard
 
+_FIND_SECONDS = 300.0
+
 
 def main() -> None:
     """Entry point: serve until the supervisor ends the line."""
@@ -28,9 +30,8 @@ def main() -> None:
     faulthandler.enable()
     die_with_parent()
     torch.set_num_threads(1)
-    place = Rendezvous.read(folder)
     name = f"shard {index} (pid {os.getpid()} on {os.uname().nodename})"
-    supervisor = place.join(name)
+    place, supervisor = Rendezvous.find(folder, name, _FIND_SECONDS)  # tries again on a busy machine
     try:
         obey(supervisor, place, name, index)
     except WorkerLost as error:

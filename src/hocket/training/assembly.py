@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from hocket.batching.settings import CostSettings
-from hocket.comms.heartbeat import Heartbeat
+from hocket.comms.heartbeat import STARTING, Heartbeat
 from hocket.comms.mesh import Mesh
 from hocket.core import clock, events, files
 from hocket.core import recipe as recipes
@@ -101,9 +101,11 @@ def assemble(
         "machine": describe(),
     }
     known = measured_before(events.read(folder.events), how) if seat.leads else None
+    heartbeat.beat(STARTING)
     with starting.time("matrix rate"):
         ceiling = find_ceiling(trained, config, recipe.precision, device, seat.world, known)
     seat.world.barrier()  # every rank has counted the attempts before the first event of this one
+    heartbeat.beat(STARTING)
     journal = Journal(
         folder.events,
         attempt=attempt,

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from hocket.comms import launch
 from hocket.comms.heartbeat import EXIT_HUNG, read_beats, silent_since
 from hocket.comms.launch import EXIT_PEER_LOST, launched_by_others
 from hocket.comms.ranks import Ranks, WorkerExit
-from hocket.comms.supervision import FolderLock, while_signals
-from hocket.core import clock, events, files
+from hocket.comms.supervision import FolderLock, is_running, while_signals
+from hocket.core import events, files
 from hocket.core import recipe as recipes
 from hocket.core.errors import RecipeError, RunError, UsageError
 from hocket.core.events import Event
@@ -110,12 +110,17 @@ def join(recipe: Path, *, run: Path, resume: bool = False, overrides: Sequence[s
 
 
 def _who_is_gone(folder: RunFolder) -> str:
-    """Who ended without a word, by the heartbeats that all ranks leave in the run's folder."""
+    """Who ended without a word, by the heartbeats that all ranks leave in the run's folder.
+
+    On this host by its process, too: one that a busy machine keeps waiting is silent, and not gone.
+    """
     before = read_beats(folder.heartbeats)
     time.sleep(_SILENT_SECONDS)
+    here = os.uname().nodename
     names = [
         f"rank {beat.rank} (pid {beat.pid} on {beat.host}, at step {beat.step})"
         for beat in silent_since(before, read_beats(folder.heartbeats))
+        if beat.host != here or not is_running(beat.pid)
     ]
     who = ", ".join(names) or "another rank"
     return f"{folder.root}: {who} is gone, so this one ends\n  Start all ranks again with --resume."
@@ -224,7 +229,7 @@ def _attempts_of(ranks: Ranks, folder: RunFolder, recipe: TrainRecipe, workers: 
 def _forget_beats(folder: RunFolder) -> None:
     """Those of an earlier attempt, of ranks that there may not be any more."""
     for old in folder.heartbeats.glob("*"):
-        old.unlink()
+        old.unlink(missing_ok=True)  # whoever wrote it may be about to end, and beat for the last time
 
 
 def _culprit(folder: RunFolder, failed: list[WorkerExit]) -> WorkerExit:
@@ -294,16 +299,25 @@ class _Tail(_Thread):
 
 
 class _Watch(_Thread):
-    """Ends ranks of this host that are frozen: their heartbeat file grows old."""
+    """Ends ranks of this host that are frozen: their heartbeat file stays as it is.
+
+    For how long is counted in looks: neither a file of an earlier run nor a machine that slept counts.
+    """
 
     def __init__(self, folder: RunFolder, silence_seconds: float) -> None:
         self._folder, self._limit = folder, silence_seconds
+        self._seen: dict[int, tuple[int, float]] = {}
+        self._silent: dict[int, float] = {}
 
     def look(self) -> None:
         for beat in read_beats(self._folder.heartbeats):
-            old = clock.wall() - beat.written
-            if old > self._limit and beat.host == os.uname().nodename:
-                try:
-                    os.kill(beat.pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+            written = beat.pid, beat.written
+            if self._seen.get(beat.rank) != written:
+                self._seen[beat.rank], self._silent[beat.rank] = written, 0.0
+                continue
+            self._silent[beat.rank] += _POLL_SECONDS
+            if self._silent[beat.rank] <= self._limit or beat.host != os.uname().nodename:
+                continue
+            with suppress(ProcessLookupError):
+                os.kill(beat.pid, signal.SIGKILL)
+            self._silent[beat.rank] = 0.0

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from hocket.comms.heartbeat import Heartbeat
+from hocket.comms.heartbeat import WAITING, Heartbeat
 from hocket.core.protocols import Replica, SyncStrategy
 from hocket.training import checkpoint_store
 from hocket.training.averaging import Average
@@ -58,18 +58,19 @@ class Pauses:
         progress.forget_validation()
         best = False
         if self.validation is not None and validates:
-            self.heartbeat.beat("validating")
             with self.average.in_place():
-                found = self.validation.run(self.replica)
+                found = self.validation.run(self.replica, self.heartbeat.beat)
             best = self._validated(step, found)
         if saves or best or self.in_vain:
+            self.heartbeat.beat(WAITING)
+            self.checkpointer.settle()  # all ranks write the last one together
             self.heartbeat.beat("saving")
             tensors = collect(self.replica.held, self.optimiser, self.sync, self.seat, self.average)
             self.checkpointer.save(step, tensors, progress.as_dict())
 
     def finish(self, *, average: int) -> None:
         """Wait for the last checkpoint, and take the mean of so many of the last for the weights, if any."""
-        self.heartbeat.beat("waiting for the last checkpoint")
+        self.heartbeat.beat(WAITING)
         self.checkpointer.wait()
         if average:
             self._average_checkpoints(average)
@@ -82,8 +83,7 @@ class Pauses:
         load_mean(whole, self.replica.held)
         found = None
         if self.validation is not None:
-            self.heartbeat.beat("validating")
-            found = self.validation.run(self.replica)
+            found = self.validation.run(self.replica, self.heartbeat.beat)
             self.progress.take_average(found)
         steps = [checkpoint_store.step_of(folder) for folder in whole]
         self.journal.write("average", steps=steps, **({} if found is None else asdict(found)))

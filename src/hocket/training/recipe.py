@@ -187,6 +187,10 @@ class DebugSettings(Section):
     slow: dict[int, float] = Field(default_factory=dict)
     """Rank to factor: it sleeps until computing has taken so many times as long."""
 
+    hold: dict[int, Path] = Field(default_factory=dict)
+    """Step to file: nobody begins that step before the file is there. So that what is done to a run in its
+    middle is done there, however fast or slow the machine is."""
+
 
 class TrainRecipe(Section):
     """A training run. World size is no part of it."""

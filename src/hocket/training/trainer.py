@@ -28,6 +28,7 @@ from hocket.model.config import ModelConfig
 from hocket.training.averaging import Average
 from hocket.training.computing import Computed, Computing
 from hocket.training.folder import RunFolder
+from hocket.training.holding import hold
 from hocket.training.journal import Journal
 from hocket.training.memory import MemoryGuard
 from hocket.training.optimiser import set_learning_rate
@@ -149,6 +150,7 @@ class Trainer:
     def _step(self, batch: GlobalBatch, loaded: Iterator[list[MicroBatch]], *, settle: bool) -> _Taken:
         """One optimiser step: read, compute, agree."""
         watch = self._watch
+        hold(self.recipe.debug.hold, batch.step)
         self.heartbeat.beat("reading", batch.step)
         with watch.time("data"):
             micro_batches = next(loaded)

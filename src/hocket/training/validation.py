@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -11,6 +11,7 @@ import torch
 from rapidfuzz.distance import Levenshtein
 
 from hocket.batching import cut_by_budget, deal
+from hocket.comms.heartbeat import WAITING
 from hocket.core.cost import CostModel
 from hocket.core.protocols import Replica
 from hocket.core.work import EMPTY, MicroBatch, MicroBatchSpec
@@ -91,25 +92,33 @@ class Validation:
         ]
         self._specs = specs
 
-    def run(self, replica: Replica) -> ValidationReport:
-        """Recognise the split with the weights as they are. Every rank must call."""
+    def run(self, replica: Replica, beat: Callable[[str], None]) -> ValidationReport:
+        """Recognise the split with the weights as they are. Every rank must call.
+
+        For ``beat`` see :meth:`part`.
+        """
         assert self._seat is not None
         layout = self._seat.layout
         mine = (self._seat.replica, self._seat.group)
-        sums = self.part(replica, mine, (layout.dp_replicate, layout.dp_shard))
+        sums = self.part(replica, mine, (layout.dp_replicate, layout.dp_shard), beat)
         if not replica.speaks:
             sums.zero_()
+        beat(WAITING)
         self._seat.world.all_reduce(sums).wait()
         return report(sums.tolist(), [member.name for member in self._corpora.members])
 
-    def part(self, replica: Replica, place: tuple[int, int], degrees: tuple[int, int]) -> torch.Tensor:
+    def part(
+        self, replica: Replica, place: tuple[int, int], degrees: tuple[int, int], beat: Callable[[str], None]
+    ) -> torch.Tensor:
         """What is found in a part of the split (see :func:`report`) by one group of ranks of one replica.
 
-        ``place`` is (replica, group) and ``degrees`` how many there are of each.
+        ``place`` is (replica, group) and ``degrees`` how many there are of each. ``beat`` is a
+        heartbeat's, so that neither a large split nor other ranks count as a silence of this one.
         """
         replica.model.eval()
         sums = torch.zeros((len(self._corpora.members), 7), dtype=torch.int64, device=self._device)
         for number in deal([spec.cost for _, spec in self._specs], *degrees).of(*place):
+            beat("validating")
             corpus, spec = (0, EMPTY) if number is None else self._specs[number]
             sums[corpus] += torch.tensor(self._count(replica, spec), device=self._device)
         replica.model.train()

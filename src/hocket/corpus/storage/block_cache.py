@@ -55,7 +55,11 @@ class BlockCache:
         self._lock_is_held = False
         ledger = os.open(folder / "ledger", os.O_RDWR | os.O_CREAT, 0o600)
         if os.fstat(ledger).st_size < 16:  # new, or somebody tidied up: what lies here is to be counted
-            os.pwrite(ledger, np.asarray([1, 0], np.int64).tobytes(), 0)
+            mine = _locked(self._lock, _PATIENCE)
+            if os.fstat(ledger).st_size < 16:  # nobody else has begun meanwhile, who may be further already
+                os.pwrite(ledger, np.asarray([1, 0], np.int64).tobytes(), 0)
+            if mine:
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
         os.close(ledger)
         self._ledger: I64 = np.memmap(folder / "ledger", np.int64, "r+", shape=(2,))
 

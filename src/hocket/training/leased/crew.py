@@ -110,7 +110,9 @@ class Process:
         return f"{who} left with status {status}"
 
     def last_words(self, lines: int = 15) -> str:
-        """The end of its log."""
+        """The end of its log; one that ended as soon as it was forked has none."""
+        if not self.log.is_file():
+            return ""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 

@@ -52,6 +52,7 @@ class Desk:
         self.template = template
         self.generation = 0
         self.workers = Roster()
+        self._question = 0
 
     def listen(self, seconds: float = TICK_SECONDS) -> None:
         """Take what has come in, wait for it at most so long, and look after the processes."""
@@ -92,15 +93,16 @@ class Desk:
         return self.workers.members()
 
     def answers(self, kind: str, answer: str, **facts: Any) -> list[Message]:
-        """See :class:`~hocket.training.leased.keepers.Hub`."""
-        members = self.members()
-        for member in members:
-            member.send(kind, **facts)
-        return self.await_answers(members, answer)
+        """See :class:`~hocket.training.leased.keepers.Hub`. Each member is told its place among them, too.
 
-    def await_answers(self, members: list[Member], answer: str) -> list[Message]:
-        """The answers of those that are still there, by rank."""
+        Questions are numbered: an answer may come late, when the run has gone back and asks anew.
+        """
+        members = self.members()
         self.workers.forget_answers()
+        self._question += 1
+        for place, member in enumerate(members):
+            where = {"place": place, "num_places": len(members)}
+            member.send(kind, **facts, **where, question=self._question)
         ranks = [member.rank for member in members]
         while self.workers.lacks(ranks, answer):
             self.listen()
@@ -143,5 +145,5 @@ class Desk:
             )
         elif message.kind == "trouble":
             self._course.trouble(worker, message.facts)
-        else:
+        elif message.facts["question"] == self._question:
             self.workers.keep_answer(worker, message)

@@ -65,7 +65,7 @@ def _supervise(
     assert isinstance(settings, LeasedSettings)
     torch.set_num_threads(recipe.threads)
     for old in folder.heartbeats.glob("*"):
-        old.unlink()
+        old.unlink(missing_ok=True)
     checkpoints = checkpoint_store.whole_checkpoints(folder.checkpoints)
     tokens = common_tokens(recipe.corpora)
     corpora = CorpusMixture.open(recipe.corpora, "train")

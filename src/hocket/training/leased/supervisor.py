@@ -117,12 +117,17 @@ class Supervisor:
         self._keeper.spread()
         self._dispenser.fence = self._next_fence()
 
+    def _reconnect(self) -> None:
+        """Tell workers that could not reach a shard, after a while, to try again."""
+        now = clock.monotonic()
+        troubled = [worker for worker in self._desk.workers if worker.trouble.due]
+        self._desk.tell(worker for worker in troubled if not worker.trouble.waits(now))
+
     def _hand_out(self) -> None:
+        self._reconnect()
         for worker in self._desk.workers:
-            if worker.trouble.waits(clock.monotonic()):
-                continue
             if worker.trouble.due:
-                self._desk.tell([worker])
+                continue
             while (ticket := self._dispenser.lease(worker.rank, len(self._desk.workers))) is not None:
                 worker.send(
                     "lease",
@@ -169,13 +174,14 @@ class Supervisor:
             self._in_vain = 0
 
     def _validate(self) -> ValidationReport | None:
-        """Loss and error rates over all workers' parts; again among the others when one is lost."""
+        """Loss and error rates over all workers' parts; again when one is lost, or cannot reach a shard."""
         while True:
-            members = self._desk.members()
-            for place, member in enumerate(members):
-                member.send("validate", place=place, num_places=len(members))
-            answers = self._desk.await_answers(members, "validated")
-            if len(answers) == len(members):
+            num = len(self._desk.members())
+            answers = self._desk.answers("validate", "validated")
+            if any(message.facts["missed"] for message in answers):
+                self._desk.listen()  # where a shard is lost the run goes back; else the worker tries again
+                self._reconnect()
+            elif len(answers) == num:
                 sums = [message.facts["sums"] for message in answers]
                 if not sums or any(each is None for each in sums):
                     return None

@@ -16,6 +16,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hocket.batching.settings import CostSettings
 from hocket.comms.heartbeat import WAITING, Heartbeat
@@ -36,6 +37,7 @@ from hocket.parallel import apply
 from hocket.sync.leased import LeasedContext, LeasedSettings
 from hocket.sync.server import Refused
 from hocket.training.folder import RunFolder
+from hocket.training.holding import hold
 from hocket.training.leased.inbox import Inbox, Loaded
 from hocket.training.leased.state import spec_of
 from hocket.training.parts import make_loader, make_model, make_plan, make_validation
@@ -131,6 +133,7 @@ class _Worker:
             )
         )
         self._strategy.attach(replica)
+        self._hold = recipe.debug.hold
         factor = recipe.debug.slow.get(rank, 1.0)
         self._replica: Replica = SlowReplica(replica, factor) if factor > 1 else replica
         wanted = recipe.batch.cost
@@ -176,6 +179,7 @@ class _Worker:
         lease, watch = loaded.lease, clock.Stopwatch()
         if lease.generation != self._generation:
             return
+        hold(self._hold, lease.batch.step)
         try:
             self._heartbeat.beat("preparing", lease.batch.step)
             with watch.time("communication"):
@@ -240,20 +244,25 @@ class _Worker:
                 self._strategy.take(message.tensors, facts["num_updates"])
             case "rest":
                 self._strategy.rest()
-                self._line.send("rested")
+                self._line.send("rested", question=facts["question"])
             case "give":
                 tensors, num_updates = self._strategy.give()
-                self._line.send("given", tensors, num_updates=num_updates)
+                self._line.send("given", tensors, num_updates=num_updates, question=facts["question"])
             case "validate":
-                self._heartbeat.beat("validating")
-                self._line.send("validated", sums=self._validate(facts["place"], facts["num_places"]))
+                found = self._validate(facts["place"], facts["num_places"])
+                self._line.send("validated", **found, question=facts["question"])
 
-    def _validate(self, place: int, num_places: int) -> list[list[int]] | None:
+    def _validate(self, place: int, num_places: int) -> dict[str, Any]:
+        """``sums`` of a part of the split, None where there is none; ``missed``: there are no weights now."""
         if self._validation is None:
-            return None
+            return {"sums": None, "missed": False}
         try:
             self._strategy.refresh()
-        except (Refused, WorkerLost):
-            return None  # a shard was lost just now: the supervisor starts over from a checkpoint
-        sums: list[list[int]] = self._validation.part(self._replica, (place, 0), (num_places, 1)).tolist()
-        return sums
+        except Refused:
+            return {"sums": None, "missed": True}
+        except WorkerLost as error:
+            if self._generation >= 0:  # else it was said, and nobody has told this worker to try again
+                self._trouble(error)
+            return {"sums": None, "missed": True}
+        sums = self._validation.part(self._replica, (place, 0), (num_places, 1), self._heartbeat.beat)
+        return {"sums": sums.tolist(), "missed": False}
