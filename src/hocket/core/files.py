@@ -65,7 +65,7 @@ def read_versioned(path: Path, what: str, version: int, again: str) -> dict[str,
     except OSError as error:
         raise UsageError(f"{path}: cannot read {what}: {error.strerror}", again) from error
     except ValueError as error:
-        raise UsageError(f"{path}: not {what}: no JSON ({error})", again) from error
+        raise UsageError(f"{path}: not {what}: not JSON ({error})", again) from error
     if not isinstance(given, dict) or "version" not in given:
         raise UsageError(f"{path}: not {what}: the field 'version' is missing", again)
     if given["version"] != version:
