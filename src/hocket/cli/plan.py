@@ -15,7 +15,7 @@ from hocket.cli.progress import Progress, of_parts, on_stderr
 from hocket.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from hocket.planning.search import Objective
+    from hocket.planning.objective import Objective
     from hocket.studies.planning.plan import Plan
 
 _OBJECTIVES = Literal["time", "cost", "energy"]

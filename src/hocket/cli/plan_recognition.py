@@ -12,7 +12,7 @@ from hocket.cli.progress import of_parts, on_stderr
 from hocket.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from hocket.planning.search import Objective
+    from hocket.planning.objective import Objective
 
 
 def plan(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from hocket.core.errors import UsageError
 from hocket.core.layout import Layout
@@ -13,11 +12,10 @@ from hocket.parallel.precision import Precision
 from hocket.planning.candidate import Candidate, Cluster, Job
 from hocket.planning.enumerate import Asked, all_candidates
 from hocket.planning.memory import RankMemory, rank_memory, settle
+from hocket.planning.objective import Objective, Refused, check_objective
 from hocket.planning.predict import Inside, predict_step, run_inside
 from hocket.planning.step_time import StepTime
 from hocket.sync.leased import LeasedSettings
-
-Objective = Literal["time", "cost", "energy"]
 
 JobOf = Callable[[int], Job]
 """The job when a step is cut into so many micro-batches."""
@@ -54,20 +52,12 @@ class Ranked:
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A candidate that cannot be, and why."""
-
-    candidate: Candidate
-    reason: str
-
-
-@dataclass(frozen=True)
 class Found:
     """All candidates of a search, the best first."""
 
     objective: Objective
     ranked: tuple[Ranked, ...]
-    refused: tuple[Refused, ...]
+    refused: tuple[Refused[Candidate], ...]
     chosen: Ranked
     """The best of those that learn what the recipe says, or of all where the search was told so; where
     others are within :data:`NEAR` of it the simplest of them."""
@@ -100,20 +90,10 @@ def search(
     something else; ``told`` hears how many of how many candidates are done. Raises :class:`UsageError` when
     the objective has no figures, or no candidate is left, with the reasons.
     """
-    lacking = {"cost": cluster.price_per_hour, "energy": cluster.watts}
-    if objective in lacking and lacking[objective] is None:
-        what = {"cost": "price", "energy": "power"}[objective]
-        what_to_give = {
-            "cost": "Say what a device costs in an hour: --price 2.50, say.",
-            "energy": "Plan for a card of the catalogue whose power is published (hocket hardware).",
-        }
-        raise UsageError(
-            f"--objective {objective}: {cluster.name} has no {what}",
-            what_to_give[objective],
-        )
+    check_objective(objective, cluster.name, cluster.price_per_hour, cluster.watts)
     candidates = [candidate for number in workers for candidate in all_candidates(asked, number)]
     ranked: list[Ranked] = []
-    refused: list[Refused] = []
+    refused: list[Refused[Candidate]] = []
     known: Known = {}
     fitting: set[object] = set()
     for done, candidate in enumerate(candidates):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hocket.planning.objective import Objective, Refused
 from hocket.planning.recognizing.forecast import Latency, Site, Throughput
 from hocket.planning.recognizing.memory import WorkerMemory
 from hocket.planning.recognizing.rates import Way
-from hocket.planning.search import Objective
 
 
 @dataclass(frozen=True)
@@ -85,21 +85,13 @@ class Ranked:
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A candidate that cannot be or is not enough, and why."""
-
-    candidate: Candidate
-    reason: str
-
-
-@dataclass(frozen=True)
 class Found:
     """All of a search, the best first."""
 
     objective: Objective
     goal: Goal
     ranked: tuple[Ranked, ...]
-    refused: tuple[Refused, ...]
+    refused: tuple[Refused[Candidate], ...]
     chosen: Ranked
 
     @property

@@ -9,12 +9,13 @@ from dataclasses import replace
 from hocket.core.errors import UsageError
 from hocket.model.config import ModelConfig
 from hocket.planning.enumerate import worker_counts
-from hocket.planning.recognizing.candidate import Candidate, Found, Goal, Ranked, Refused
+from hocket.planning.objective import Objective, Refused, check_objective, check_price
+from hocket.planning.recognizing.candidate import Candidate, Found, Goal, Ranked
 from hocket.planning.recognizing.forecast import Site, latency, throughput
 from hocket.planning.recognizing.memory import WorkerMemory, worker_memory
 from hocket.planning.recognizing.rates import WAYS, Way
 from hocket.planning.recognizing.speech import Speech
-from hocket.planning.search import NEAR, ROOM, Objective
+from hocket.planning.search import NEAR, ROOM
 
 BATCH_SECONDS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0)
 """Padded audio of a micro-batch."""
@@ -41,7 +42,7 @@ def search(
     """
     _check(sites, objective, goal)
     ranked: list[Ranked] = []
-    refused: list[Refused] = []
+    refused: list[Refused[Candidate]] = []
     sizes: Sequence[float | None] = BATCH_SECONDS if goal.latency is None else (None,)
     for site in sites:
         for way in ways:
@@ -67,19 +68,12 @@ def search(
 
 def _check(sites: Sequence[Site], objective: Objective, goal: Goal) -> None:
     for site in sites:
-        if site.price_per_hour is None and (objective == "cost" or goal.budget is not None):
-            asked = "--objective cost" if objective == "cost" else "--budget"
-            raise UsageError(
-                f"{asked}: {site.name} has no price", "Say what a device costs in an hour: --price 2.50, say."
-            )
-        if site.watts is None and objective == "energy":
-            raise UsageError(
-                f"--objective energy: {site.name} has no power",
-                "Plan for a card of the catalogue whose power is published (hocket hardware).",
-            )
+        check_objective(objective, site.name, site.price_per_hour, site.watts)
+        if goal.budget is not None:
+            check_price("--budget", site.name, site.price_per_hour)
 
 
-def _reasons(refused: Sequence[Refused], others: bool) -> list[str]:
+def _reasons(refused: Sequence[Refused[Candidate]], others: bool) -> list[str]:
     own = [each.reason for each in refused if each.candidate.way.same_text or not others]
     return list(dict.fromkeys(own or [each.reason for each in refused]))[:3]
 
@@ -91,7 +85,7 @@ def _try(
     goal: Goal,
     workers: int | None,
     ranked: list[Ranked],
-    refused: list[Refused],
+    refused: list[Refused[Candidate]],
 ) -> None:
     """Every number of workers that is worth a line, or the fewest that do what is wanted."""
     site = least.site

@@ -19,9 +19,10 @@ from hocket.planning.enumerate import worker_counts
 from hocket.planning.fabric import Placed
 from hocket.planning.link_loads import link_loads, step_traffic
 from hocket.planning.network.placement import Placement, place
+from hocket.planning.objective import Objective
 from hocket.planning.roofline import spots
 from hocket.planning.scaling import Point, curve
-from hocket.planning.search import Found, Objective, Ranked, consider, search
+from hocket.planning.search import Found, Ranked, consider, search
 from hocket.studies.planning.jobs import RecipeJobs
 from hocket.studies.planning.machines import Ground
 from hocket.training.launch import resolve

@@ -13,13 +13,13 @@ from hocket.core.errors import UsageError
 from hocket.model import hf, store
 from hocket.model.config import ModelConfig
 from hocket.model.presets import PRESETS
+from hocket.planning.objective import Objective
 from hocket.planning.recognizing import explain
 from hocket.planning.recognizing.candidate import Candidate, Found, Goal, Ranked
 from hocket.planning.recognizing.forecast import Site
 from hocket.planning.recognizing.rates import Way
 from hocket.planning.recognizing.search import search
 from hocket.planning.recognizing.speech import Speech
-from hocket.planning.search import Objective
 from hocket.recognition import opening
 from hocket.recognition.job import MAX_SECONDS, longest_piece
 from hocket.recognition.opening import ONNX
