@@ -25,6 +25,7 @@ from hocket.recognition import hypotheses
 from hocket.recognition.compare import differing
 from hocket.recognition.export import export
 from hocket.recognition.job import find_model, recognize
+from hocket.recognition.plan import BATCH_SECONDS
 from hocket.recognition.score import score
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
@@ -32,7 +33,6 @@ from recognition_material import answer, page, start
 
 LARGE = 256
 """Utterances: more than a micro-batch can hold."""
-BATCH_SECONDS = 60.0
 
 
 def stopped(model: Path, inputs: list[str], out: Path) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from hocket.recognition import inputs
 from hocket.recognition.job import find_model
+from hocket.recognition.plan import BATCH_SECONDS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from recognition_material import answer, page, start
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("inputs", nargs="+")
     parser.add_argument("--repeat", type=int, default=1, help="Times that the inputs are named.")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch-seconds", type=float, default=60.0)
+    parser.add_argument("--batch-seconds", type=float, default=BATCH_SECONDS)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     model = find_model(options.run)

@@ -1,11 +1,12 @@
 """Beam search with a language model of the training texts: WER, time beside greedy, and times of words.
 
-    python benchmarks/of_a_run/search.py RUN CORPUS [--beam 8] [--out benchmarks/results/NAME.md]
+    python benchmarks/of_a_run/search.py RUN CORPUS [--beam 8] [--beside RUN] [--out NAME.md]
 
 CORPUS is a prepared corpus with the splits train, dev and test. Weights are chosen on dev as
 ``hocket lm tune`` does, with a language model of the texts of train; test is searched with one of the texts
 of train and dev, which is all there was to train on. Time is the processor's, of one thread: greedy is
-features, encoder and greedy search together.
+reading, features, encoder and greedy search together, in the micro-batches of a job. ``--beside`` names
+another model, trained or not, whose greedy job the same search is held against.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from rapidfuzz.distance import Levenshtein
 
+from hocket.batching import cut_by_budget
 from hocket.core.transcript import Word
 from hocket.corpus import audio
-from hocket.corpus.index import CorpusIndex
+from hocket.corpus.audio import HOP, SAMPLE_RATE
+from hocket.corpus.index import CorpusIndex, Utterance
 from hocket.decoding import Scored, ngram, score
 from hocket.decoding.alignment import align
 from hocket.decoding.beam import BeamSearch, BeamSettings
@@ -32,27 +36,35 @@ from hocket.decoding.fusion import Weights
 from hocket.decoding.greedy import greedy_paths
 from hocket.decoding.paths import TokenPath, words
 from hocket.hardware.device import describe, fix_arithmetic
+from hocket.model import store
 from hocket.recognition import opening, weights
+from hocket.recognition.plan import BATCH_SECONDS
 
 
 class Split:
-    """Log-probabilities of a split, computed one utterance at a time."""
+    """Log-probabilities of a split, computed in the micro-batches of a job."""
 
     def __init__(self, corpus: Path, split: str, model: opening.Found) -> None:
         index = CorpusIndex.open(corpus, split)
+        rows = range(len(index))
         self.encoder, self.vocabulary = opening.load(model, "cpu")
-        self.ids, self.refs, self.log_probs, self.greedy = [], [], [], []
+        self.ids, self.refs = [index.id(row) for row in rows], [index.utterance(row).text for row in rows]
+        frames = [index.samples_of(row) // HOP for row in rows]
+        log_probs: dict[int, npt.NDArray[np.float32]] = {}
+        greedy: dict[int, TokenPath] = {}
         began = time.process_time()
-        for row in range(len(index)):
-            utterance = index.utterance(row)
-            wave = audio.read(utterance.audio, utterance.channel, utterance.start, utterance.num)
-            features = self.encoder.features(wave)
-            found_BTV, lens_B = self.encoder.encode([features], len(features))
-            self.greedy += greedy_paths(found_BTV, lens_B, self.vocabulary.blank)
-            self.log_probs.append(found_BTV[0, : lens_B[0]].numpy())
-            self.ids.append(index.id(row))
-            self.refs.append(utterance.text)
+        for part in cut_by_budget(frames, round(BATCH_SECONDS * SAMPLE_RATE / HOP)):
+            features = [self._features(index.utterance(row)) for row in part.tolist()]
+            found_BTV, lens_B = self.encoder.encode(features, frames[part[0]])
+            paths = greedy_paths(found_BTV, lens_B, self.vocabulary.blank)
+            for place, row in enumerate(part.tolist()):
+                log_probs[row], greedy[row] = found_BTV[place, : lens_B[place]].numpy(), paths[place]
         self.greedy_seconds = time.process_time() - began
+        self.log_probs, self.greedy = [log_probs[row] for row in rows], [greedy[row] for row in rows]
+
+    def _features(self, utterance: Utterance) -> torch.Tensor:
+        part = (utterance.audio, utterance.channel, utterance.start, utterance.num)
+        return self.encoder.features(audio.read(*part))
 
     def wer(self, texts: list[str]) -> float:
         """Of one text for each utterance."""
@@ -76,6 +88,7 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--beam", type=int, default=8)
+    parser.add_argument("--beside")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     fix_arithmetic(1)
@@ -109,6 +122,7 @@ def main() -> None:
         f"| dev: greedy WER, with the LM | {100 * tuned.greedy_wer:.2f} %, {100 * tuned.wer:.2f} % |",
         f"| greedy job, one thread | {test.greedy_seconds:.2f} s |",
         f"| beam search on top | {seconds:.2f} s: {1 + seconds / test.greedy_seconds:.2f} times greedy |",
+        *(beside(options.beside, options.corpus, seconds) if options.beside else ()),
         *(
             f"| {name}: times of words to the reference's | median {1e3 * statistics.median(all_):.0f} ms, "
             f"95th percentile {1e3 * float(np.percentile(all_, 95)):.0f} ms, {len(all_)} of them |"
@@ -120,6 +134,17 @@ def main() -> None:
         command = f"`python benchmarks/of_a_run/search.py RUN CORPUS --beam {options.beam}`"
         head = f"# Beam search\n\n{command}, {datetime.date.today()}; {json.dumps(describe())}\n"
         options.out.write_text("\n".join([head, *rows, ""]))
+
+
+def beside(run: str, corpus: Path, search_seconds: float) -> list[str]:
+    """What the search is beside another model's greedy job on test."""
+    other = Split(corpus, "test", opening.find(run))
+    num = sum(tensor.numel() for tensor in store.load(opening.find(run).folder).parameters())
+    share = 1 + search_seconds / other.greedy_seconds
+    return [
+        f"| greedy job of a model of {num / 1e6:.1f} M parameters | {other.greedy_seconds:.2f} s |",
+        f"| the same beam search on top of that | {share:.2f} times greedy |",
+    ]
 
 
 def texts(corpus: Path, split: str) -> list[str]:

@@ -40,7 +40,7 @@ def recognize(
         str, typer.Option(help="Worker processes, or auto to find the best number (and batch) by measuring.")
     ] = "1",
     batch_seconds: Annotated[
-        float | None, typer.Option(help="Padded audio of a micro-batch, at most.", show_default="60")
+        float | None, typer.Option(help="Padded audio of a micro-batch, at most.", show_default="30")
     ] = None,
     max_seconds: Annotated[
         float | None,

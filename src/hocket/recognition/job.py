@@ -24,13 +24,11 @@ from hocket.recognition.hypotheses import failures_path
 from hocket.recognition.journal import Answer, Journal
 from hocket.recognition.messages import Done, Start
 from hocket.recognition.opening import Found
-from hocket.recognition.plan import MAX_UTTERANCES, Plan, make_plan
+from hocket.recognition.plan import BATCH_SECONDS, MAX_UTTERANCES, Plan, make_plan
 from hocket.recognition.report import JobReport, Observer, WorkerReport
 from hocket.recognition.search import SearchSettings
 from hocket.recognition.survey import SHORTEST_PIECES, survey
 
-BATCH_SECONDS = 60.0
-"""Padded audio of a micro-batch where nobody says otherwise."""
 MAX_SECONDS = 30.0
 """Longest piece where the model does not know what it was trained on."""
 

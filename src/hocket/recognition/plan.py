@@ -21,6 +21,8 @@ from hocket.recognition.survey import Survey
 
 I64 = npt.NDArray[np.int64]
 
+BATCH_SECONDS = 30.0
+"""Padded audio of a micro-batch where nobody says otherwise: what a CPU's caches bear. A GPU takes more."""
 MAX_UTTERANCES = 256
 """Pieces of a micro-batch at most: what a worker is sent stays small."""
 

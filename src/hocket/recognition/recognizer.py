@@ -25,6 +25,7 @@ from hocket.recognition import opening
 from hocket.recognition.encoders import Encoder, Samples, TorchEncoder
 from hocket.recognition.hypotheses import Hypothesis
 from hocket.recognition.opening import Precision, check_precision
+from hocket.recognition.plan import BATCH_SECONDS
 from hocket.recognition.search import Search, SearchSettings
 
 
@@ -82,7 +83,7 @@ class Recognizer:
         return self._encoder.features(waveform)
 
     def transcribe(
-        self, waveforms: Sequence[Samples], *, batch_seconds: float = 60.0, max_utterances: int = 256
+        self, waveforms: Sequence[Samples], *, batch_seconds: float = BATCH_SECONDS, max_utterances: int = 256
     ) -> list[Hypothesis]:
         """Recognise waveforms (N,), 16 kHz mono float32; ids are their positions.
 

@@ -23,7 +23,7 @@ from hocket.decoding.grid import Axis, choose
 from hocket.decoding.vocabulary import Vocabulary
 from hocket.recognition import inputs, job, opening
 from hocket.recognition.encoders import Encoder
-from hocket.recognition.plan import make_plan
+from hocket.recognition.plan import BATCH_SECONDS, make_plan
 from hocket.recognition.reading import Readers
 from hocket.recognition.survey import survey
 
@@ -145,7 +145,7 @@ def _hear(
 ) -> _Heard:
     """Encode all utterances with a text; those that cannot be read are counted."""
     surveyed = survey(inputs.collect(names), job.longest_piece(found))
-    plan = make_plan(surveyed, job.BATCH_SECONDS)
+    plan = make_plan(surveyed, BATCH_SECONDS)
     readers = Readers(encoder.features, 1)
     by_piece: dict[int, tuple[Tried, str]] = {}
     for number in range(len(plan.micro_batches)):

@@ -17,8 +17,7 @@ from hocket.corpus.audio import SAMPLE_RATE
 from hocket.corpus.features import LogMel
 from hocket.planning.recognizing.speech import FRAMES_PER_SECOND, Speech
 from hocket.recognition import inputs as named
-from hocket.recognition.job import BATCH_SECONDS
-from hocket.recognition.plan import make_plan
+from hocket.recognition.plan import BATCH_SECONDS, make_plan
 from hocket.recognition.survey import survey
 
 _READ = 4
