@@ -47,6 +47,26 @@ def test_parts_and_channels_are_the_same_with_and_without(monkeypatch: pytest.Mo
     assert all(np.array_equal(one, other) for one, other in zip(with_it, without, strict=True))
 
 
+def test_files_and_members_of_files_are_read_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, tar = _encoded(44_100, 2), tmp_path / "x.tar"
+    (tmp_path / "x.flac").write_bytes(data)
+    tar.write_bytes(b"before" + data + b"after")
+    places: list[tuple[Path, audio.Member | None]] = [(tmp_path / "x.flac", None), (tar, (6, len(data)))]
+    expected = audio.read(PATH, 1, 100, 15_000, data)
+    for path, member in places:
+        assert flac.read(path, member) is not None
+        assert np.array_equal(audio.read(path, 1, 100, 15_000, member), expected)
+        assert flac.read(path, member, num=1_000) is None
+    (tmp_path / "torn.flac").write_bytes(data[: len(data) // 2])
+    (tmp_path / "text.flac").write_text("no audio")
+    for left in ("torn.flac", "text.flac", "nowhere.flac", "."):
+        assert flac.read(tmp_path / left, None) is None
+    monkeypatch.setattr(flac, "_library", lambda: None)
+    for path, member in places:
+        assert flac.read(path, member) is None
+        assert np.array_equal(audio.read(path, 1, 100, 15_000, member), expected)
+
+
 def test_what_is_damaged_is_left_to_libsndfile() -> None:
     data = _encoded()
     torn, flipped = data[: len(data) // 2], bytearray(data)

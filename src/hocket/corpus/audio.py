@@ -118,11 +118,13 @@ def read(
     """
     if isinstance(member, bytes | memoryview):
         whole = flac.decode(member, num)
-        if whole is not None:
-            x_NC, sample_rate = whole
-            info = AudioInfo(sample_rate, x_NC.shape[1], len(x_NC), "FLAC")
-            left = _extent(path, info, channel, start, num)
-            return resample(_mono(x_NC[start : start + left], channel), sample_rate)
+    else:
+        whole = flac.read(path, member, num)
+    if whole is not None:
+        x_NC, sample_rate = whole
+        info = AudioInfo(sample_rate, x_NC.shape[1], len(x_NC), "FLAC")
+        left = _extent(path, info, channel, start, num)
+        return resample(_mono(x_NC[start : start + left], channel), sample_rate)
     with _open(path, member) as file:
         info = _info(path, file)
         left = _extent(path, info, channel, start, num)
