@@ -1,9 +1,10 @@
 """Memory of a rank, for each way of splitting: what stays between steps, and activations.
 
 Each layout trains one step of AdamW in fresh processes; then, at rest, every rank counts the storage of
-all tensors that are alive, and its resident size above what it was once everything was imported. The
-activations are those that a forward pass keeps for its backward pass; beside them the highest resident
-size during both passes above that at rest. Every figure is the largest of the layout's ranks.
+all tensors that are alive, and its resident size above what it was after a step of a tiny model, for which
+all libraries were loaded. The activations are those that a forward pass keeps for its backward pass; beside
+them the highest resident size during both passes above that at rest. Every figure is the largest of the
+layout's ranks. glibc gives back at once what is freed, which a training's processes do not.
 
     python benchmarks/model_memory.py [--preset large] [--utterances 4] [--seconds 20] [--out FILE]
 """
@@ -14,9 +15,11 @@ import argparse
 import ctypes
 import datetime
 import gc
+import os
 import platform
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +34,7 @@ from hocket.core.layout import Layout, LayoutSettings
 from hocket.core.protocols import RankPart, Replica
 from hocket.core.work import GlobalBatch, MicroBatch, MicroBatchSpec
 from hocket.hardware.device import cpu_name
-from hocket.model import ModelConfig, build
+from hocket.model import FastConformerCTC, ModelConfig, build
 from hocket.model.presets import PRESETS
 from hocket.parallel import apply
 from hocket.parallel.recompute import kept_bytes
@@ -42,6 +45,7 @@ LAYOUTS = ("", "dp_shard=2", "dp_shard=4", "tp=2", "tp=4", "dp_shard=2,tp=2")
 RECOMPUTE = ("none", "all")
 VOCAB_SIZE = 1025
 MB = 1e6
+Step = Callable[[MicroBatch], None]
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Found:
     state: float
     """Tensors alive at rest: parameters, gradients, optimiser state."""
     resident: float
-    """Resident size at rest above that after importing."""
+    """Resident size at rest above that after a step of a tiny model."""
     activations: float = 0.0
     """Kept by a forward pass."""
     peak: float = 0.0
@@ -106,31 +110,36 @@ def one_step(replica: Replica, batch: MicroBatch, sync: AllReduce, optimiser: to
     sync.step(optimiser, RankPart(results)).result()
 
 
+def made(preset: str, layout: Layout, mesh: Mesh | None) -> tuple[FastConformerCTC, Replica, Step]:
+    """A model under a layout, and what trains it by a micro-batch."""
+    model = build(ModelConfig(preset=preset, vocab_size=VOCAB_SIZE), seed=0).train()
+    replica = apply(model, layout, torch.device("cpu"), mesh=mesh)
+    sync = AllReduce(mesh.along("dp_replicate") if mesh else Alone(), max_grad_norm=1.0)
+    sync.attach(replica)
+    optimiser = torch.optim.AdamW([e.tensor for e in replica.held if e.trained], lr=1e-4, fused=True)
+    return model, replica, lambda batch: one_step(replica, batch, sync, optimiser)
+
+
 def rank_main(
     rank: int, world_size: int, store: str, layout: Layout, preset: str, shape: tuple[int, float], out: str
 ) -> None:
     torch.set_num_threads(1)
     if world_size > 1:
         dist.init_process_group("gloo", f"file://{store}", rank=rank, world_size=world_size)
-    warm = torch.nn.Linear(8, 8)  # what the first backward pass and step load is not the model's
-    torch.optim.AdamW(warm.parameters(), fused=True).step()
-    del warm
+    mesh = Mesh(layout, torch.device("cpu")) if world_size > 1 else None
+    # What a first step makes libraries load is not the model's.
+    made("tiny", layout, mesh)[2](micro_batch(1, 1.0))
     batch = micro_batch(*shape)
     before, live_before = resident(), live()
-    mesh = Mesh(layout, torch.device("cpu")) if world_size > 1 else None
-    model = build(ModelConfig(preset=preset, vocab_size=VOCAB_SIZE), seed=0).train()
-    replica = apply(model, layout, torch.device("cpu"), mesh=mesh)
-    sync = AllReduce(mesh.along("dp_replicate") if mesh else Alone(), max_grad_norm=1.0)
-    sync.attach(replica)
-    optimiser = torch.optim.AdamW([e.tensor for e in replica.held if e.trained], lr=1e-4, fused=True)
-    one_step(replica, batch, sync, optimiser)
+    model, replica, step = made(preset, layout, mesh)
+    step(batch)
     state, rest = live() - live_before, resident()
     activations = 0.0
     if isinstance(replica, WholeReplica) and replica.recomputing is not None and world_size == 1:
         kept = kept_bytes(model, lambda: model.loss(batch))
         activations = (kept + replica.recomputing.input_bytes) / MB
     Path("/proc/self/clear_refs").write_text("5")  # the peak from now on
-    one_step(replica, batch, sync, optimiser)
+    step(batch)
     peak = _status("VmHWM") - rest
     torch.save(asdict(Found(state, rest - before, activations, peak)), f"{out}.{rank}")
     if world_size > 1:
@@ -143,6 +152,8 @@ def measure(layout: Layout, preset: str, shape: tuple[int, float]) -> Found:
     with tempfile.TemporaryDirectory() as folder:
         out, world_size = str(Path(folder, "out")), layout.world_size
         arguments = (world_size, str(Path(folder, "store")), layout, preset, shape, out)
+        # So that what is freed goes back at once, and resident is what lives.
+        os.environ["MALLOC_MMAP_THRESHOLD_"] = str(128 * 1024)
         mp.spawn(rank_main, arguments, nprocs=world_size)  # type: ignore[no-untyped-call]
         ranks: list[dict[str, Any]] = [torch.load(f"{out}.{rank}") for rank in range(world_size)]
     return Found(**{name: max(found[name] for found in ranks) for name in ranks[0]})
@@ -171,7 +182,7 @@ def report(preset: str, shape: tuple[int, float]) -> str:
         f"- versions: Python {platform.python_version()}, torch {torch.__version__}",
         "- the largest of a layout's ranks, in megabytes (1e6 bytes)",
         "",
-        "| layout | parameters, gradients, optimiser | of one process | resident, above imports | of one |",
+        "| layout | parameters, gradients, optimiser | of one | resident, above a tiny model's | of one |",
         "|---|---|---|---|---|",
     ]
     whole: Found | None = None
