@@ -123,3 +123,5 @@ def test_what_does_not_go_together_is_refused_by_the_recipe(
         TrainRecipe.model_validate(small_recipe(Path("corpus"), **changes))
     with pytest.raises(RecipeError, match="layout"):
         recipes.load(path, TrainRecipe, ["layout=tp=two"])
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: numerics\.exact does not go .* dp_shard and pp$"):
+        recipes.load(path, TrainRecipe, ["layout=tp=2", "numerics.exact=true"])

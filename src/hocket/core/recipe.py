@@ -7,7 +7,7 @@ has several forms, its key ``name`` says which one, and its keys are those of th
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -103,7 +103,12 @@ def _explain(error: ValidationError, path: Path, node: yaml.Node | None, schema:
         elif problem["type"] == "missing":
             lines.append(f"{where}: the key {dotted!r} is missing")
         else:
-            lines.append(f"{where}: {dotted}: {problem['msg']} (got {problem['input']!r})")
+            # What a validator of ours said, without pydantic's "Value error, " before it.
+            said = str(problem.get("ctx", {}).get("error", problem["msg"]))
+            named = f"{dotted}: {said}" if dotted else said
+            # A section, or the whole recipe, would bury the reason.
+            whole = isinstance(problem["input"], Mapping | Section)
+            lines.append(f"{where}: {named}" if whole else f"{where}: {named} (got {problem['input']!r})")
     return "\n".join(lines)
 
 
